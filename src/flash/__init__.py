@@ -1,0 +1,34 @@
+"""flashquad: Gated Attention Unit Transformers (FLASH-Quad, arXiv 2202.10447) for PyTorch and Hugging Face.
+
+The map of the package, from text to answers:
+
+    corpus     raw text -> blocks -> words -> dataset with whole-word references
+    data       dataset -> masked batches
+    ops        the mathematics, functions of tensors
+    layers     modules that own the parameters
+    models     configurations and models of transformers
+    training   recipe -> checkpoint
+    inference  checkpoint -> answers
+    cli        the command ``flashquad``
+
+Importing ``flash`` registers the models with ``AutoConfig`` and ``AutoModel*``.
+"""
+
+from flash.models.configuration_flash_quad import FLASHQuadConfig
+from flash.models.modeling_flash_quad import (
+    FLASHQuadForMaskedLM,
+    FLASHQuadForSequenceClassification,
+    FLASHQuadModel,
+)
+from flash.models.registration import register_auto_classes
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FLASHQuadConfig",
+    "FLASHQuadForMaskedLM",
+    "FLASHQuadForSequenceClassification",
+    "FLASHQuadModel",
+]
+
+register_auto_classes()

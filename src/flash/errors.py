@@ -1,0 +1,5 @@
+"""The one exception for what a user passed: the command line prints it as a single line and exits with 2."""
+
+
+class InputError(ValueError):
+    """Say which argument, file, line or value is wrong, what was needed, and the way out, in one line."""

@@ -1,0 +1,1 @@
+"""Modules that own the parameters and call the operations of ``flash.ops``."""

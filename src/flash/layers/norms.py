@@ -1,0 +1,57 @@
+"""Normalisation over the model width, by name."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class ScaleNorm(nn.Module):
+    """Divide by the root mean square and multiply with one learned scalar.
+
+        out = x / sqrt(mean(x^2) + eps) * scale
+
+    Source: arXiv 1910.05895; the mean (not the sum) of squares and the place of ``eps`` follow arXiv 2202.10447,
+    appendix (``norm``).
+    """
+
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        """Normalise each vector; the statistic is float32 at least, whatever the dtype of ``x``."""
+        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        inverse_rms = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
+        return (wide * inverse_rms * self.scale).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Show the constant in ``print(model)``."""
+        return f"eps={self.eps}"
+
+
+class RMSNorm(nn.RMSNorm):
+    """``torch.nn.RMSNorm`` with the statistic in float32 at least and the dtype of ``x`` kept.
+
+        out = x / sqrt(mean(x^2) + eps) * weight
+
+    Source: arXiv 1910.07467. Under autocast the input is half precision while the weight is not.
+    """
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
+        """Normalise each vector."""
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+
+
+NORM_TYPES = ("scale_norm", "layer_norm", "rms_norm")
+
+
+def build_norm(norm_type: str, dim: int, eps: float) -> nn.Module:
+    """Build the norm called ``scale_norm``, ``layer_norm`` or ``rms_norm`` over ``dim`` channels."""
+    if norm_type == "scale_norm":
+        return ScaleNorm(eps)
+    if norm_type == "layer_norm":
+        return nn.LayerNorm(dim, eps=eps)
+    if norm_type == "rms_norm":
+        return RMSNorm(dim, eps=eps)
+    raise ValueError(f"norm_type must be one of {', '.join(NORM_TYPES)}, got {norm_type!r}")

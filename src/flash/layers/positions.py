@@ -1,0 +1,54 @@
+"""What tells a position: the scaled sinusoid of the embeddings and the learned relative biases."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from flash.ops.relative_bias import rotary_product_bias, toeplitz_bias
+
+
+class ScaledSinusoid(nn.Module):
+    """Sine half, cosine half, times one learned scalar; computed for any position, so no table can run out.
+
+        out[t] = scale * concat(sin(t * 10000^(-i / (d / 2))), cos(t * 10000^(-i / (d / 2))))
+
+    Source: arXiv 2202.10447, appendix (``ScaledSin``); the scalar starts at ``d^-0.5``.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.scale = nn.Parameter(torch.full((1,), dim**-0.5))
+
+    def forward(self, position_ids: Int[Tensor, "*batch n"]) -> Float[Tensor, "*batch n d"]:
+        """Embed each position; angles are float32, or float64 in a float64 model."""
+        dtype = torch.float64 if self.scale.dtype == torch.float64 else torch.float32
+        half = self.dim // 2
+        frequencies = 10000.0 ** (-torch.arange(half, device=position_ids.device, dtype=dtype) / half)
+        angles = position_ids[..., None].to(dtype) * frequencies
+        return torch.cat((angles.sin(), angles.cos()), dim=-1).to(self.scale.dtype) * self.scale
+
+
+class ToeplitzBias(nn.Module):
+    """One learned weight for each distance from ``-(L - 1)`` to ``L - 1``."""
+
+    def __init__(self, max_position_embeddings: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2 * max_position_embeddings - 1))
+
+    def forward(self, length: int) -> Float[Tensor, "n n"]:
+        """Return the bias of ``length`` positions."""
+        return toeplitz_bias(self.weight, length)
+
+
+class RotaryProductBias(nn.Module):
+    """Inner products of two learned vectors rotated to their positions; defined at every distance."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.left = nn.Parameter(torch.zeros(1, dim))
+        self.right = nn.Parameter(torch.zeros(1, dim))
+
+    def forward(self, length: int) -> Float[Tensor, "n n"]:
+        """Return the bias of ``length`` positions."""
+        return rotary_product_bias(self.left, self.right, length)

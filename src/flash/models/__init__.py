@@ -1,0 +1,1 @@
+"""Hugging Face classes: configurations, models with task heads, saving and loading."""

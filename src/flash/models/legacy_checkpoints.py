@@ -1,0 +1,46 @@
+"""Parameter names of the checkpoints published by the earlier repository, turned into ours on loading.
+
+Its ``.a`` and ``.b`` (or ``.w``, above 512 positions) took no part in the computation, and its ``position_ids`` and
+``scaledsin_embeddings`` are tables of constants; these keys are accepted and dropped.
+"""
+
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
+
+# source pattern (searched in the whole key) -> replacement
+RENAMINGS = (
+    (r"embeddings\.scaledsin_scalar$", "embeddings.position_embeddings.scale"),
+    (r"embeddings\.LayerNorm\.scala$", "embeddings.norm.scale"),
+    (r"embeddings\.LayerNorm\.(weight|bias)$", r"embeddings.norm.\1"),
+    (r"encoder\.layer\.(\d+)\.weight$", r"layers.\1.offset_scale.gain"),
+    (r"encoder\.layer\.(\d+)\.bias$", r"layers.\1.offset_scale.offset"),
+    (r"encoder\.layer\.(\d+)\.w$", r"layers.\1.relative_bias.weight"),
+    (r"encoder\.layer\.(\d+)\.a$", r"layers.\1.relative_bias.left"),
+    (r"encoder\.layer\.(\d+)\.b$", r"layers.\1.relative_bias.right"),
+    (r"encoder\.layer\.(\d+)\.uv\.(weight|bias)$", r"layers.\1.in_proj.\2"),
+    (r"encoder\.layer\.(\d+)\.o\.(weight|bias)$", r"layers.\1.out_proj.\2"),
+    (r"encoder\.layer\.(\d+)\.LayerNorm\.scala$", r"layers.\1.norm.scale"),
+    (r"encoder\.layer\.(\d+)\.LayerNorm\.(weight|bias)$", r"layers.\1.norm.\2"),
+    (r"cls\.predictions\.transform\.LayerNorm\.scala$", "lm_head.norm.scale"),
+    (r"cls\.predictions\.transform\.LayerNorm\.(weight|bias)$", r"lm_head.norm.\1"),
+    (r"cls\.predictions\.transform\.dense\.(weight|bias)$", r"lm_head.dense.\1"),
+    (r"cls\.predictions\.decoder\.(weight|bias)$", r"lm_head.decoder.\1"),
+    (r"cls\.predictions\.bias$", "lm_head.bias"),
+)
+
+# Keys that the earlier code saved and this one has no parameter for.
+UNUSED_KEYS = (
+    r"embeddings\.position_ids$",
+    r"embeddings\.scaledsin_embeddings$",
+    r"layers\.\d+\.relative_bias\.(weight|left|right)$",
+    r"encoder\.layer\.\d+\.[abw]$",
+)
+
+
+def register_legacy_names(model_type: str) -> None:
+    """Make ``from_pretrained`` of every model of this type accept the earlier names."""
+    register_checkpoint_conversion_mapping(
+        model_type,
+        [WeightRenaming(source_patterns=old, target_patterns=new) for old, new in RENAMINGS],
+        overwrite=True,
+    )
