@@ -4,6 +4,9 @@ from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
+
+from flash.errors import InputError
 
 # The earlier code read its Toeplitz weights up to this many positions and the rotary product above.
 LONGEST_TOEPLITZ_BIAS = 512
@@ -88,29 +91,34 @@ class FLASHQuadConfig(PreTrainedConfig):
             "query_key_dim",
         ):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.hidden_size % 2:
-            raise ValueError(
+            raise InputError(
                 f"hidden_size must be even, got {self.hidden_size}: the sinusoid has a sine and a cosine half"
             )
         if self.query_key_dim % 2:
-            raise ValueError(
+            raise InputError(
                 f"query_key_dim (s) must be even, got {self.query_key_dim}: rotary embedding turns pairs of entries"
             )
+        if self.hidden_act not in ACT2FN:
+            raise InputError(f"hidden_act must be one of {', '.join(sorted(ACT2FN))}, got {self.hidden_act!r}")
+        for name in ("initializer_range", "layer_norm_eps"):
+            if not getattr(self, name) >= 0.0:
+                raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.intermediate_size < 1:
-            raise ValueError(
+            raise InputError(
                 f"expansion_factor must give a width of at least 1, got {self.expansion_factor} of {self.hidden_size}"
             )
         for name in ("dropout", "classifier_dropout"):
             value = getattr(self, name)
             if value is not None and not 0.0 <= value < 1.0:
-                raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
+                raise InputError(f"{name} must be at least 0 and below 1, got {value}")
         if not 0.0 <= self.token_shift <= 0.5:
-            raise ValueError(
+            raise InputError(
                 f"token_shift must lie between 0 and 0.5, got {self.token_shift}: it counts for each of two neighbours"
             )
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
-            raise ValueError(
+            raise InputError(
                 f"pad_token_id must be below vocab_size ({self.vocab_size}) and not negative, got {self.pad_token_id}; "
                 "None means that there is no padding token"
             )

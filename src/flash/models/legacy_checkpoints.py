@@ -7,25 +7,29 @@ Its ``.a`` and ``.b`` (or ``.w``, above 512 positions) took no part in the compu
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import WeightRenaming
 
-# source pattern (searched in the whole key) -> replacement
+# Pattern searched in the whole key -> replacement. transformers turns the table round to write the earlier names, so a
+# row may hold one group and no "$"; it adds the end of a word itself (".w" does not match ".weight").
 RENAMINGS = (
-    (r"embeddings\.scaledsin_scalar$", "embeddings.position_embeddings.scale"),
-    (r"embeddings\.LayerNorm\.scala$", "embeddings.norm.scale"),
-    (r"embeddings\.LayerNorm\.(weight|bias)$", r"embeddings.norm.\1"),
-    (r"encoder\.layer\.(\d+)\.weight$", r"layers.\1.offset_scale.gain"),
-    (r"encoder\.layer\.(\d+)\.bias$", r"layers.\1.offset_scale.offset"),
-    (r"encoder\.layer\.(\d+)\.w$", r"layers.\1.relative_bias.weight"),
-    (r"encoder\.layer\.(\d+)\.a$", r"layers.\1.relative_bias.left"),
-    (r"encoder\.layer\.(\d+)\.b$", r"layers.\1.relative_bias.right"),
-    (r"encoder\.layer\.(\d+)\.uv\.(weight|bias)$", r"layers.\1.in_proj.\2"),
-    (r"encoder\.layer\.(\d+)\.o\.(weight|bias)$", r"layers.\1.out_proj.\2"),
-    (r"encoder\.layer\.(\d+)\.LayerNorm\.scala$", r"layers.\1.norm.scale"),
-    (r"encoder\.layer\.(\d+)\.LayerNorm\.(weight|bias)$", r"layers.\1.norm.\2"),
-    (r"cls\.predictions\.transform\.LayerNorm\.scala$", "lm_head.norm.scale"),
-    (r"cls\.predictions\.transform\.LayerNorm\.(weight|bias)$", r"lm_head.norm.\1"),
-    (r"cls\.predictions\.transform\.dense\.(weight|bias)$", r"lm_head.dense.\1"),
-    (r"cls\.predictions\.decoder\.(weight|bias)$", r"lm_head.decoder.\1"),
-    (r"cls\.predictions\.bias$", "lm_head.bias"),
+    (r"embeddings\.scaledsin_scalar", "embeddings.position_embeddings.scale"),
+    (r"embeddings\.LayerNorm\.scala", "embeddings.norm.scale"),
+    (r"embeddings\.LayerNorm\.weight", "embeddings.norm.weight"),
+    (r"embeddings\.LayerNorm\.bias", "embeddings.norm.bias"),
+    (r"encoder\.layer\.(\d+)\.weight", r"layers.\1.offset_scale.gain"),
+    (r"encoder\.layer\.(\d+)\.bias", r"layers.\1.offset_scale.offset"),
+    (r"encoder\.layer\.(\d+)\.w", r"layers.\1.relative_bias.weight"),
+    (r"encoder\.layer\.(\d+)\.a", r"layers.\1.relative_bias.left"),
+    (r"encoder\.layer\.(\d+)\.b", r"layers.\1.relative_bias.right"),
+    (r"encoder\.layer\.(\d+)\.uv", r"layers.\1.in_proj"),
+    (r"encoder\.layer\.(\d+)\.o", r"layers.\1.out_proj"),
+    (r"encoder\.layer\.(\d+)\.LayerNorm\.scala", r"layers.\1.norm.scale"),
+    (r"encoder\.layer\.(\d+)\.LayerNorm\.weight", r"layers.\1.norm.weight"),
+    (r"encoder\.layer\.(\d+)\.LayerNorm\.bias", r"layers.\1.norm.bias"),
+    (r"cls\.predictions\.transform\.LayerNorm\.scala", "lm_head.norm.scale"),
+    (r"cls\.predictions\.transform\.LayerNorm\.weight", "lm_head.norm.weight"),
+    (r"cls\.predictions\.transform\.LayerNorm\.bias", "lm_head.norm.bias"),
+    (r"cls\.predictions\.transform\.dense", "lm_head.dense"),
+    (r"cls\.predictions\.decoder", "lm_head.decoder"),
+    (r"cls\.predictions\.bias", "lm_head.bias"),
 )
 
 # Keys that the earlier code saved and this one has no parameter for.

@@ -12,6 +12,7 @@ from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput, Seque
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from flash.errors import InputError
 from flash.layers.gated_attention_unit import GatedAttentionUnit
 from flash.layers.norms import ScaleNorm, build_norm
 from flash.layers.offset_scale import OffsetScale
@@ -165,7 +166,7 @@ class FLASHQuadModel(FLASHQuadPreTrainedModel):
                 An attention is ``(batch_size, sequence_length, sequence_length)``: there is one head.
         """
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give exactly one of input_ids and inputs_embeds")
+            raise InputError("give exactly one of input_ids and inputs_embeds")
         if inputs_embeds is None:
             inputs_embeds = self.embeddings.word_embeddings(input_ids)
         batch_size, length = inputs_embeds.shape[:2]
@@ -173,7 +174,7 @@ class FLASHQuadModel(FLASHQuadPreTrainedModel):
         if attention_mask is None and input_ids is not None and self.config.pad_token_id is not None:
             attention_mask = input_ids != self.config.pad_token_id
         if attention_mask is not None and attention_mask.shape != (batch_size, length):
-            raise ValueError(
+            raise InputError(
                 f"attention_mask must have the shape (batch_size, sequence_length) = ({batch_size}, {length}), "
                 f"1 for a real token, got {tuple(attention_mask.shape)}"
             )
@@ -213,6 +214,17 @@ class FLASHQuadForMaskedLM(FLASHQuadPreTrainedModel):
             tied=config.tie_word_embeddings,
         )
         self.post_init()
+
+    def tie_weights(self, missing_keys: set[str] | None = None, recompute_mapping: bool = True) -> None:
+        """Tie the decoder to the word embeddings, as ``PreTrainedModel.tie_weights`` does.
+
+        A checkpoint whose decoder differs from its embeddings keeps both, also when a later call, such as that of
+        ``resize_token_embeddings``, would tie them.
+        """
+        super().tie_weights(missing_keys=missing_keys, recompute_mapping=recompute_mapping)
+        if missing_keys is not None and self.config.tie_word_embeddings:
+            # the instance hides the mapping of its class
+            self._tied_weights_keys = dict(self.all_tied_weights_keys)  # type: ignore[misc]
 
     def get_output_embeddings(self) -> nn.Linear:
         """Return the decoder."""
@@ -255,7 +267,7 @@ class FLASHQuadForMaskedLM(FLASHQuadPreTrainedModel):
         if scored_logits_only is None:
             scored_logits_only = self.training and labels is not None
         if scored_logits_only and labels is None:
-            raise ValueError("scored_logits_only needs labels: they say which positions are scored")
+            raise InputError("scored_logits_only needs labels: they say which positions are scored")
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
         outputs = self.flash_quad(
             input_ids,

@@ -1,0 +1,54 @@
+# make demo    the main job, end to end, on the embedded corpus
+# make test    the test suite
+# make lint    ruff, mypy, import contracts
+# make bench   the measurements of README
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+RUN := build/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format bench clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "flashquad needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || { echo "create $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "install the pinned dependencies (a few minutes the first time)"
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "install the tools for tests and linting"
+	@$(PIP_INSTALL) --editable ".[test,lint]"
+	@touch $@
+
+demo: $(VENV)/.installed
+	@BIN=$(BIN) RUN=$(RUN) sh examples/demo.sh
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/bench_prepare.py
+	$(BIN)/python benchmarks/bench_collator.py
+	$(BIN)/python benchmarks/bench_training.py
+
+clean:
+	rm -rf build $(VENV)

@@ -1,0 +1,36 @@
+"""``flashquad fill-mask``: sentences with [MASK] -> candidates."""
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+EPILOG = 'Example:  flashquad fill-mask ./wwm_flash_small "天气预报说今天的天[MASK]很好，那么我[MASK]一起去公园玩吧！"'
+
+
+def fill_mask(
+    model: Annotated[str, typer.Argument(help="Hub id or folder of a masked language model.")],
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(help="Sentences with one or more [MASK]; none: a line of standard input each."),
+    ] = None,
+    top_k: Annotated[int, typer.Option(help="Candidates for each mask.")] = 5,
+    tokenizer: Annotated[str | None, typer.Option(help="Another tokenizer: hub id, folder or vocab.txt.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a sentence.")] = False,
+) -> None:
+    """Fill the masks: print each sentence with its best candidates and their probabilities."""
+    from flash.cli.console import quiet_libraries
+    from flash.inference.fill_mask import MaskFiller
+
+    quiet_libraries()
+    filler = MaskFiller(model, tokenizer=tokenizer)
+    sentences = text if text else (line.rstrip("\n") for line in sys.stdin if line.strip())
+    for sentence in sentences:
+        filled = filler.fill(sentence, top_k=top_k)
+        if as_json:
+            masks = [[asdict(candidate) for candidate in mask] for mask in filled.masks]
+            print(json.dumps({"text": filled.text, "masks": masks}, ensure_ascii=False))
+        else:
+            print(filled.in_brackets())

@@ -1,0 +1,63 @@
+"""``flashquad pretrain``: recipe and flags -> model folder."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EPILOG = """
+Example:  flashquad pretrain --recipe small --train_dir ./clue_small_wwm_data --output_dir ./wwm_flash_small --bf16
+
+Any other flag of transformers' TrainingArguments is taken too: --learning_rate, --max_steps, --warmup_steps,
+--per_device_train_batch_size, --gradient_accumulation_steps, --logging_steps, --save_steps, --seed, --bf16, --fp16,
+--dataloader_num_workers, --report_to, ... (`flashquad pretrain --help-all` lists them). A run that was stopped goes on
+from its last whole checkpoint when the same command is given again. On several GPUs: torchrun --nproc_per_node 8
+run_mlm_wwm.py with the same flags.
+"""
+
+
+def pretrain(
+    context: typer.Context,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe of the package (demo, small, earlier) or a YAML file.")
+    ] = None,
+    train_dir: Annotated[
+        Path | None, typer.Option("--train_dir", help="Dataset folder made by `flashquad prepare`.")
+    ] = None,
+    output_dir: Annotated[Path | None, typer.Option("--output_dir", help="Folder of the run.")] = None,
+    tokenizer_name: Annotated[
+        str | None,
+        typer.Option(
+            "--tokenizer_name",
+            help="Hub id, folder or vocab.txt. Default: what the dataset was prepared with.",
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(help="Model settings over the recipe's: hidden_size=256,num_hidden_layers=8"),
+    ] = None,
+    help_all: Annotated[bool, typer.Option("--help-all", help="List every flag there is.")] = False,
+) -> None:
+    """Pretrain a FLASH-Quad masked language model with whole-word masking."""
+    from flash.training.recipes import parse_arguments
+
+    named = {
+        "--train_dir": train_dir,
+        "--output_dir": output_dir,
+        "--tokenizer_name": tokenizer_name,
+        "--config": config,
+    }
+    flags = [part for flag, value in named.items() if value is not None for part in (flag, str(value))]
+    if help_all:
+        flags.append("--help")
+    args = parse_arguments([*flags, *context.args], recipe)
+
+    from flash.cli.console import quiet_libraries
+    from flash.training.pretrain import pretrain as run
+    from flash.training.pretrain import result_summary
+
+    quiet_libraries()
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    print(result_summary(run(args, command=command)))

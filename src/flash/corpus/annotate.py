@@ -1,0 +1,60 @@
+"""One document through the chain: clean -> split -> segment -> word references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flash.corpus.clean import clean_text
+from flash.corpus.records import Block, Document, Reject
+from flash.corpus.segment import RjiebaSegmenter
+from flash.corpus.split import BlockSplitter
+from flash.corpus.token_spans import SpanEncoder
+from flash.corpus.word_refs import continuation_positions
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationSettings:
+    """What turns a document into blocks; small and picklable, so that a worker process can be given it.
+
+    Args:
+        tokenizer_json: A `tokenizers.Tokenizer` as JSON.
+        max_tokens: Room for the text of one block, special tokens not counted.
+        min_block_chars: Shorter blocks are rejected.
+    """
+
+    tokenizer_json: str
+    max_tokens: int
+    min_block_chars: int
+
+
+class Annotator:
+    """Turns documents into blocks with their word references."""
+
+    def __init__(self, settings: AnnotationSettings) -> None:
+        self._settings = settings
+        self._segmenter = RjiebaSegmenter()
+        self._splitter = BlockSplitter(
+            SpanEncoder(settings.tokenizer_json),
+            self._segmenter,
+            max_tokens=settings.max_tokens,
+            min_chars=settings.min_block_chars,
+        )
+
+    def annotate(self, document: Document) -> Iterator[Block | Reject]:
+        """Yield the document's blocks in order; a block or document too short to learn from as a `Reject`."""
+        text = clean_text(document.text)
+        if not text:
+            yield Reject("empty_text", document.source, document.line, "no text is left after cleaning")
+        for block, spans in self._splitter.split(text):
+            if len(block) < self._settings.min_block_chars:
+                yield Reject(
+                    "short_block",
+                    document.source,
+                    document.line,
+                    f"{len(block)} characters, fewer than --min-block-chars {self._settings.min_block_chars}: {block}",
+                    characters=len(block),
+                )
+                continue
+            positions = continuation_positions(self._segmenter.cut(block), spans)
+            yield Block(block, positions, len(spans.starts))

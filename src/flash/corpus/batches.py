@@ -1,0 +1,70 @@
+"""Documents in batches, as they travel to the workers and come back as rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from flash.corpus.annotate import AnnotationSettings, Annotator
+from flash.corpus.arrow import to_record_batch
+from flash.corpus.records import Block, Document, Reject
+
+# Enough that handing over costs nothing beside the work, few enough that some for each worker fit in memory.
+_BATCH_CHARS = 1 << 18
+_BATCH_RECORDS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedBatch:
+    """The rows that a batch of documents became, what was left out, and counts of both."""
+
+    rows: pa.RecordBatch
+    rejects: list[Reject]
+    counts: Counter[str]
+
+
+class BatchAnnotator:
+    """Annotates batches of documents; rejects of the reading pass through, so that their order is kept."""
+
+    def __init__(self, settings: AnnotationSettings) -> None:
+        self._annotator = Annotator(settings)
+
+    def __call__(self, records: list[Document | Reject]) -> AnnotatedBatch:
+        """Annotate one batch."""
+        blocks: list[Block] = []
+        rejects: list[Reject] = []
+        counts = Counter[str]()
+        for record in records:
+            if isinstance(record, Reject):
+                rejects.append(record)
+                continue
+            counts["documents"] += record.part == 0
+            counts["continued_documents"] += record.part == 1
+            for result in self._annotator.annotate(record):
+                if isinstance(result, Reject):
+                    rejects.append(result)
+                else:
+                    blocks.append(result)
+        counts["blocks"] = len(blocks)
+        counts["characters_in_blocks"] = sum(len(block.text) for block in blocks)
+        counts["characters_rejected"] = sum(reject.characters for reject in rejects)
+        counts["tokens"] = sum(block.token_count for block in blocks)
+        counts["continuation_tokens"] = sum(len(block.chinese_ref) for block in blocks)
+        return AnnotatedBatch(to_record_batch(blocks), rejects, counts)
+
+
+def in_batches(records: Iterable[Document | Reject]) -> Iterator[list[Document | Reject]]:
+    """Group records into batches of about equal work."""
+    batch: list[Document | Reject] = []
+    size = 0
+    for record in records:
+        batch.append(record)
+        size += len(record.text) if isinstance(record, Document) else 0
+        if size >= _BATCH_CHARS or len(batch) >= _BATCH_RECORDS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

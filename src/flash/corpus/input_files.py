@@ -1,0 +1,97 @@
+"""What the user named -> a sorted list of files, and which kind each is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from flash.corpus.records import Reject
+from flash.errors import InputError
+
+Kind = Literal["text", "json"]
+
+COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
+_KIND_OF_SUFFIX: dict[str, Kind] = {".txt": "text", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file to read: plain text or JSON lines, compressed or not."""
+
+    path: Path
+    kind: Kind
+
+    @property
+    def name(self) -> str:
+        """The path as one printable line."""
+        return printable(self.path)
+
+
+def printable(path: Path) -> str:
+    """Return a path as text that can be printed and stored: on one line, bytes that are no UTF-8 as ``\\xNN``."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def kind_of(path: Path) -> Kind | None:
+    """Return the kind that a file's name says it is, the ending of a compressed file set aside; None if neither."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSION_OF_SUFFIX:
+        suffixes.pop()
+    return _KIND_OF_SUFFIX.get(suffixes[-1]) if suffixes else None
+
+
+def find_input_files(
+    paths: Sequence[Path], *, kinds: Collection[Kind] = ("text", "json"), default_kind: Kind = "text"
+) -> tuple[list[InputFile], list[Reject]]:
+    """List the files to read, sorted by path within each folder, and what was left out.
+
+    A folder is searched to the bottom for files whose names end in ``.txt`` or ``.jsonl``, ``.json``, ``.ndjson`` (as
+    ``kinds`` asks), compressed or not. A file that the user names is taken whatever its name ends in, as
+    ``default_kind`` where the name does not say.
+
+    Raises:
+        InputError: A path does not exist, or there is no file to read.
+    """
+    files: list[InputFile] = []
+    rejects: list[Reject] = []
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{printable(path)} does not exist: check the path of the input")
+        if not path.is_dir():
+            files.append(InputFile(path, kind_of(path) or default_kind))
+            continue
+        for found in _walk(path, rejects):
+            kind = kind_of(found)
+            if kind is not None and kind in kinds:
+                files.append(InputFile(found, kind))
+            else:
+                detail = (
+                    "its name does not end like a text or JSON lines file; name the file itself to read it"
+                )
+                rejects.append(Reject("other_file", printable(found), None, detail))
+    if not files:
+        named = ", ".join(printable(path) for path in paths)
+        endings = ", ".join(suffix for suffix, kind in _KIND_OF_SUFFIX.items() if kind in kinds)
+        raise InputError(
+            f"no file to read in {named}: looked for {endings}, also with .gz, .bz2, .xz or .zst"
+        )
+    return files, rejects
+
+
+def _walk(folder: Path, rejects: list[Reject]) -> Iterator[Path]:
+    """Yield the files below ``folder``, sorted by path; folders that cannot be listed go to ``rejects``."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        detail = f"{error.strerror}: make the folder readable, or leave it out"
+        rejects.append(Reject("unreadable_folder", printable(folder), None, detail))
+        return
+    for entry in entries:
+        if entry.is_dir() and not entry.is_symlink():  # a link to a folder above would never end
+            yield from _walk(entry, rejects)
+        elif entry.is_file():
+            yield entry

@@ -1,0 +1,128 @@
+"""Chunks of bytes -> decoded lines, one bad line rejected alone, in bounded memory whatever the length of a line."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import NamedTuple
+
+from flash.corpus.records import Reject
+from flash.errors import InputError
+
+_CONTINUATION_BYTES = bytes(range(0x80, 0xC0))
+
+
+class RawLine(NamedTuple):
+    """A line's bytes without its end, or one piece of a line too long to hold; ``number`` counts from 1."""
+
+    number: int
+    data: bytes
+    is_last_piece: bool
+
+
+class Line(NamedTuple):
+    """A decoded line without its end, or one piece of a line too long to hold; ``number`` counts from 1."""
+
+    number: int
+    text: str
+    is_last_piece: bool
+
+
+class UnsupportedTextError(ValueError):
+    """A whole file is not in the encoding it is read in; ``reason`` and message say what it looks like instead."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def check_encoding(encoding: str) -> str:
+    """Return the codec's own name for ``encoding``.
+
+    Raises:
+        InputError: Python does not know it, or its line ends are not the bytes LF and CR (UTF-16, UTF-32).
+    """
+    try:
+        name = codecs.lookup(encoding).name.removesuffix("-sig")  # a byte-order mark is dropped anyway
+        line_ends = "\r\n".encode(name)
+    except LookupError as error:
+        raise InputError(
+            f"unknown encoding {encoding!r}: give one that Python knows, such as gb18030"
+        ) from error
+    if line_ends != b"\r\n":
+        raise InputError(f"encoding {encoding!r} is not supported: convert the files with iconv -t UTF-8")
+    return name
+
+
+def split_lines(chunks: Iterable[bytes], max_line_bytes: int) -> Iterator[RawLine]:
+    r"""Cut at LF, CRLF and lone CR; a line of more than ``max_line_bytes`` comes in pieces of at least that size."""
+    number, pieces, size = 1, list[bytes](), 0
+    after_carriage_return = False
+    for chunk in chunks:
+        if after_carriage_return:
+            chunk = chunk.removeprefix(b"\n")
+        after_carriage_return = chunk.endswith(b"\r")
+        for line in chunk.splitlines(keepends=True):
+            content = line.rstrip(b"\r\n")
+            pieces.append(content)
+            size += len(content)
+            is_last_piece = len(content) < len(line)
+            if is_last_piece or size >= max_line_bytes:
+                yield RawLine(number, b"".join(pieces), is_last_piece)
+                pieces, size = [], 0
+                number += is_last_piece
+    if pieces:
+        yield RawLine(number, b"".join(pieces), is_last_piece=True)
+
+
+def read_lines(
+    chunks: Iterator[bytes], source: str, encoding: str, max_line_bytes: int
+) -> Iterator[Line | Reject]:
+    """Decode line by line; a line, or a piece of a very long one, with bytes that do not decode is a `Reject`.
+
+    A byte-order mark at the beginning is dropped.
+
+    Raises:
+        UnsupportedTextError: The beginning of the file shows that all of it is in another encoding.
+    """
+    head = next(chunks, b"")
+    if encoding == "utf-8":
+        _check_looks_like_utf8(head)
+        head = head.removeprefix(codecs.BOM_UTF8)
+    decoder = codecs.getincrementaldecoder(encoding)()
+    reason = f"invalid_{encoding.replace('-', '')}"
+    after_bad_piece = False
+    for number, data, is_last_piece in split_lines(chain([head], chunks), max_line_bytes):
+        if encoding == "utf-8" and after_bad_piece:
+            data = data.lstrip(_CONTINUATION_BYTES)  # the rest of a character cut off with the bad piece
+        try:
+            text = decoder.decode(data, final=is_last_piece)
+        except UnicodeDecodeError as error:
+            decoder.reset()
+            after_bad_piece = not is_last_piece
+            bad_bytes = error.object[error.start : error.end].hex(" ")
+            what = "the line" if is_last_piece else "this part of the long line"
+            yield Reject(reason, source, number, f"bytes {bad_bytes} are no {encoding}; {what} is left out")
+            continue
+        after_bad_piece = False
+        yield Line(number, text, is_last_piece)
+
+
+def _check_looks_like_utf8(head: bytes) -> None:
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UnsupportedTextError("looks_like_utf16", "looks like UTF-16: convert it with iconv -f UTF-16 -t UTF-8")
+    lines = [line for line in head.splitlines() if not line.isascii()]
+    bad = [line for line in lines if not _decodes(line, "utf-8")]
+    if 2 * len(bad) > len(lines) and all(_decodes(line, "gb18030") for line in bad):
+        detail = "looks like GBK: pass --encoding gb18030, or convert it with iconv -f GB18030 -t UTF-8"
+        raise UnsupportedTextError("looks_like_gbk", detail)
+
+
+def _decodes(line: bytes, encoding: str) -> bool:
+    try:
+        # the chunk may end within a character, so an unfinished one is no fault
+        codecs.getincrementaldecoder(encoding)().decode(line)
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,151 @@
+"""The whole text strand: files -> documents -> annotated blocks -> dataset folder with its manifest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from flash.corpus.annotate import AnnotationSettings
+from flash.corpus.arrow import DatasetWriter, write_json
+from flash.corpus.batches import BatchAnnotator, in_batches
+from flash.corpus.documents import InputSummary, ReadingSettings, read_documents
+from flash.corpus.input_files import InputFile, find_input_files, printable
+from flash.corpus.lines import check_encoding
+from flash.corpus.progress import ReadingProgress
+from flash.corpus.records import Document, Reject
+from flash.corpus.rejects import RejectLog
+from flash.corpus.segment import RjiebaSegmenter
+from flash.corpus.staging import staged
+from flash.corpus.tokenizer_loading import load_tokenizer, tokenizer_description
+from flash.corpus.workers import ordered_map, usable_workers
+from flash.errors import InputError
+
+# [CLS] and [SEP].
+_SPECIAL_TOKEN_COUNT = 2
+_MIN_MAX_LENGTH = 16
+
+# Files of which one is in every folder that this command, or the script before it, made.
+DATASET_MARKS = ("dataset_info.json", "manifest.json")
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareSettings:
+    """What decides the content of the dataset.
+
+    Args:
+        max_length: Tokens of a block, [CLS] and [SEP] counted.
+        min_block_chars: Shorter blocks are rejected; only documents that short give any.
+        reading: How the files are read.
+    """
+
+    max_length: int = 512
+    min_block_chars: int = 10
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
+
+    def __post_init__(self) -> None:
+        if self.max_length < _MIN_MAX_LENGTH:
+            raise InputError(
+                f"max_length must be at least {_MIN_MAX_LENGTH} tokens, got {self.max_length}; "
+                "512 is what the published models were trained with"
+            )
+        if self.min_block_chars < 1:
+            raise InputError(f"min_block_chars must be at least 1, got {self.min_block_chars}; 1 keeps every block")
+        check_encoding(self.reading.encoding)
+
+
+def prepare_dataset(
+    inputs: Sequence[Path],
+    output: Path,
+    tokenizer: str | Path,
+    settings: PrepareSettings | None = None,
+    *,
+    workers: int = 0,
+    overwrite: bool = False,
+    log_interval: int = 10_000,
+    on_rows: Callable[[pa.RecordBatch], object] | None = None,
+) -> dict[str, Any]:
+    """Make the dataset folder ``output`` from text and return its manifest, which is also in ``manifest.json``.
+
+    The folder holds the columns ``text`` and ``chinese_ref`` for `datasets.load_from_disk`, and ``rejects.jsonl`` where
+    anything was left out. It depends on the content and order of the files and on the settings alone.
+
+    Args:
+        inputs: Files and folders, see `find_input_files`.
+        output: The folder to make; it appears whole at the end, or not at all.
+        tokenizer: What `load_tokenizer` takes.
+        settings: What decides the content.
+        workers: Most processes that annotate; 0 is one a core. Little text is annotated in this one.
+        overwrite: Replace a dataset that is there.
+        log_interval: Documents between two log lines, where standard error is no terminal.
+        on_rows: Called with every batch of rows, for those who want them in another form as well.
+
+    Raises:
+        InputError: Nothing usable in the input, or an argument or the tokenizer is wrong.
+        OSError: The output cannot be written.
+        ChildProcessError: A worker process died.
+    """
+    settings = settings or PrepareSettings()
+    files, skipped = find_input_files(inputs)
+    total_bytes = sum(file.path.stat().st_size for file in files)
+    workers = usable_workers(workers, total_bytes)
+    with staged(output, overwrite=overwrite, marks=DATASET_MARKS) as folder:
+        loaded = load_tokenizer(tokenizer)
+        annotation = AnnotationSettings(
+            tokenizer_json=loaded.backend_tokenizer.to_str(),
+            max_tokens=settings.max_length - _SPECIAL_TOKEN_COUNT,
+            min_block_chars=settings.min_block_chars,
+        )
+        summaries: list[InputSummary] = []
+        counts = Counter[str]()
+        with (
+            ReadingProgress("prepare", total_bytes, log_interval) as progress,
+            DatasetWriter(folder) as writer,
+            RejectLog(folder / "rejects.jsonl") as rejects,
+        ):
+            records = chain(skipped, _read_all(files, settings.reading, progress.add_bytes, summaries))
+            for batch in ordered_map(BatchAnnotator, (annotation,), in_batches(records), workers):
+                writer.write(batch.rows)
+                if on_rows is not None:
+                    on_rows(batch.rows)
+                counts.update(batch.counts)
+                for reject in batch.rejects:
+                    rejects.add(reject)
+                progress.add_documents(batch.counts["documents"])
+            rejects.summarize()
+            if not counts["blocks"]:
+                raise InputError(f"no usable text in {', '.join(map(printable, inputs))}: {rejects.tally}")
+            shards = writer.finish()
+        # the dataset is of use with this tokenizer alone: it goes along
+        loaded.save_pretrained(str(folder / "tokenizer"))
+        manifest = {
+            "format_version": 1,
+            # the script before this one marked Chinese tokens only; readers tell the two apart by this
+            "chinese_ref": "all continuation tokens",
+            "options": asdict(settings),
+            "tokenizer": tokenizer_description(loaded, tokenizer),
+            "segmenter": {"name": RjiebaSegmenter.name, "version": RjiebaSegmenter.version},
+            "versions": {name: version(name) for name in ("flashquad", "tokenizers", "transformers", "pyarrow")},
+            "counts": {"characters": counts["characters_in_blocks"] + counts["characters_rejected"], **counts},
+            "rejects": dict(sorted(rejects.tally.counts.items())),
+            "inputs": [asdict(summary) for summary in summaries],
+            "shards": shards,
+        }
+        write_json(folder / "manifest.json", manifest)
+    return manifest
+
+
+def _read_all(
+    files: Iterable[InputFile],
+    settings: ReadingSettings,
+    on_read: Callable[[int], object],
+    summaries: list[InputSummary],
+) -> Iterator[Document | Reject]:
+    for file in files:
+        summaries.append((yield from read_documents(file, settings, on_read)))

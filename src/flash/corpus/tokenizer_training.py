@@ -1,0 +1,186 @@
+"""Text -> a character-level Chinese WordPiece vocabulary in BERT's layout, as a tokenizer folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import BertTokenizerFast
+
+from flash.corpus.arrow import write_json
+from flash.corpus.clean import clean_text
+from flash.corpus.documents import ReadingSettings, read_documents
+from flash.corpus.input_files import InputFile, find_input_files, printable
+from flash.corpus.lines import check_encoding
+from flash.corpus.progress import ReadingProgress
+from flash.corpus.records import Reject
+from flash.corpus.rejects import RejectLog, RejectTally
+from flash.corpus.staging import staged
+from flash.corpus.tokenizer_loading import SPECIAL_TOKENS
+from flash.errors import InputError
+
+TOKENIZER_MARKS = ("tokenizer.json", "vocab.txt")
+
+_CONTINUING_PREFIX = "##"
+
+# Below this, not even the commonest characters fit.
+_MIN_VOCAB_SIZE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerSettings:
+    """What decides the content of the vocabulary.
+
+    Args:
+        vocab_size: Most entries, special tokens counted.
+        min_frequency: Characters and word pieces that occur less often are left out.
+        cased: Keep capitals and accents; by default both are removed, as in BERT's uncased vocabularies.
+        reading: How the files are read.
+    """
+
+    vocab_size: int = 12_000
+    min_frequency: int = 2
+    cased: bool = False
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < _MIN_VOCAB_SIZE:
+            raise InputError(
+                f"vocab_size must be at least {_MIN_VOCAB_SIZE}, got {self.vocab_size}; "
+                "Chinese needs 6,000 or more, the published models have 12,000"
+            )
+        if self.min_frequency < 1:
+            raise InputError(f"min_frequency must be at least 1, got {self.min_frequency}; 1 keeps everything seen")
+        check_encoding(self.reading.encoding)
+
+
+def train_tokenizer(
+    inputs: Sequence[Path],
+    output: Path,
+    settings: TokenizerSettings | None = None,
+    *,
+    overwrite: bool = False,
+    log_interval: int = 10_000,
+) -> dict[str, Any]:
+    """Make a tokenizer folder for `load_tokenizer`, and return its manifest, which is also in ``manifest.json``.
+
+    The vocabulary holds BERT's special tokens ([PAD] is 0), the most frequent characters, and word pieces of those
+    that stand together in words: letters, digits, kana, never Chinese characters. The input is read twice.
+
+    Raises:
+        InputError: Nothing usable in the input, or an argument is wrong.
+        OSError: The output cannot be written.
+    """
+    settings = settings or TokenizerSettings()
+    files, skipped = find_input_files(inputs)
+    with staged(output, overwrite=overwrite, marks=TOKENIZER_MARKS) as folder:
+        rejects = RejectLog()
+        for reject in skipped:
+            rejects.add(reject)
+        counts = Counter[str]()
+        for text in _read_texts(files, settings.reading, rejects, "count characters", log_interval):
+            counts.update(text)
+        rejects.summarize()
+        counts = _normalized_counts(counts, settings)
+        alphabet = _choose_alphabet(counts, settings)
+        if not alphabet:
+            raise InputError(f"no usable text in {', '.join(map(printable, inputs))}: {rejects.tally}")
+        texts = _read_texts(files, settings.reading, RejectTally(), "train", log_interval)
+        vocab = _train_word_pieces(texts, alphabet, settings)
+        BertTokenizerFast(vocab=vocab, do_lower_case=not settings.cased).save_pretrained(str(folder))
+        tokens = sorted(vocab, key=vocab.__getitem__)
+        (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
+        manifest = {
+            "options": asdict(settings),
+            "versions": {name: version(name) for name in ("flashquad", "tokenizers", "transformers")},
+            "vocab_size": len(vocab),
+            "characters": counts.total(),
+            "characters_in_vocabulary": sum(counts[character] for character in alphabet),
+            "rejects": dict(sorted(rejects.tally.counts.items())),
+        }
+        write_json(folder / "manifest.json", manifest)
+    return manifest
+
+
+def _read_texts(
+    files: Sequence[InputFile],
+    settings: ReadingSettings,
+    rejects: RejectLog | RejectTally,
+    title: str,
+    log_interval: int,
+) -> Iterator[str]:
+    total_bytes = sum(file.path.stat().st_size for file in files)
+    with ReadingProgress(title, total_bytes, log_interval) as progress:
+        for file in files:
+            for record in read_documents(file, settings, progress.add_bytes):
+                if isinstance(record, Reject):
+                    rejects.add(record)
+                else:
+                    yield clean_text(record.text)
+                    progress.add_documents(1)
+
+
+def _tokenizer(settings: TokenizerSettings) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", continuing_subword_prefix=_CONTINUING_PREFIX))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=not settings.cased)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def _normalized_counts(counts: Counter[str], settings: TokenizerSettings) -> Counter[str]:
+    """Count what the tokenizer makes of each character: lower case, accents gone, white space not counted."""
+    normalizer = _tokenizer(settings).normalizer
+    normalized = Counter[str]()
+    for character, count in counts.items():
+        for part in normalizer.normalize_str(character):
+            if not part.isspace():
+                normalized[part] += count
+    return normalized
+
+
+def _choose_alphabet(counts: Counter[str], settings: TokenizerSettings) -> list[str]:
+    """Return the most frequent characters that fit, sorted.
+
+    Left to itself the trainer keeps every character that occurs (or, in BERT's ready-made trainer, the first 1,000).
+    """
+    room = settings.vocab_size - len(SPECIAL_TOKENS)
+    chosen = []
+    for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        room -= 2 if _joins_words(character, settings) else 1
+        if room < 0 or count < settings.min_frequency:
+            break
+        chosen.append(character)
+    return sorted(chosen)
+
+
+def _joins_words(character: str, settings: TokenizerSettings) -> bool:
+    """Say whether a character can continue a word, and so needs an entry with ``##`` as well."""
+    tokenizer = _tokenizer(settings)
+    return len(tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(f"a{character}a"))) == 1
+
+
+def _train_word_pieces(
+    texts: Iterable[str], alphabet: Sequence[str], settings: TokenizerSettings
+) -> dict[str, int]:
+    continuing = [f"{_CONTINUING_PREFIX}{c}" for c in alphabet if _joins_words(c, settings)]
+    tokenizer = _tokenizer(settings)
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.WordPieceTrainer(
+            vocab_size=settings.vocab_size,
+            min_frequency=settings.min_frequency,
+            # all single characters as special tokens too: their ids, which break ties between merges, would
+            # otherwise follow the order of a hash table and change from run to run
+            special_tokens=[*SPECIAL_TOKENS, *alphabet, *continuing],
+            initial_alphabet=list(alphabet),
+            limit_alphabet=len(alphabet),
+            continuing_subword_prefix=_CONTINUING_PREFIX,
+            show_progress=False,
+        ),
+    )
+    return tokenizer.get_vocab(with_added_tokens=False)

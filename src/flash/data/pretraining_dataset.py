@@ -1,0 +1,174 @@
+"""A prepared folder as a torch dataset: opened, checked, tokenized once, split for validation."""
+
+import json
+import logging
+from functools import partial
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow.compute
+import torch
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from flash.corpus.tokenizer_loading import tokenizer_fingerprint
+from flash.data.collator import PretrainingRow
+from flash.data.tokenization import tokenize_rows
+from flash.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+class PretrainingDataset(Dataset[PretrainingRow]):
+    """Rows of token ids and word references, numbered, with the epoch that their masks are drawn from."""
+
+    def __init__(self, tokenized: datasets.Dataset) -> None:
+        self._rows = tokenized.select_columns(["input_ids", "continuations"]).with_format("numpy")
+        # shared memory: loader workers that outlive an epoch must see the next one
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> PretrainingRow:
+        row = self._rows[index]
+        return PretrainingRow(
+            input_ids=np.asarray(row["input_ids"], dtype=np.int32),
+            continuations=np.asarray(row["continuations"], dtype=np.int32),
+            index=index,
+            epoch=int(self._epoch),
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the masks of this epoch from now on; called by the Trainer."""
+        self._epoch.fill_(epoch)
+
+
+def load_prepared_folder(folder: str | Path) -> datasets.Dataset:
+    """Open a folder with the columns ``text`` and ``chinese_ref``, of ours or of the earlier repository.
+
+    Raises:
+        InputError: Not such a folder, or without the columns, or without rows.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: no such dataset folder; make one with `flashquad prepare` or `python run_chinese_ref.py`"
+        )
+    try:
+        dataset = datasets.load_from_disk(str(folder))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{folder} is not a dataset folder (no state.json or dataset_info.json in it); make one with "
+            "`flashquad prepare`"
+        ) from error
+    if isinstance(dataset, datasets.DatasetDict):
+        raise InputError(
+            f"{folder} holds several splits ({', '.join(dataset)}); name one of them: {folder / next(iter(dataset))}"
+        )
+    missing = [name for name in ("text", "chinese_ref") if name not in dataset.column_names]
+    if missing:
+        raise InputError(
+            f"{folder} has no column {' or '.join(missing)}, only {', '.join(dataset.column_names)}; whole-word "
+            "masking needs word references: prepare the text with `flashquad prepare`"
+        )
+    if len(dataset) == 0:
+        raise InputError(f"{folder} holds no rows; prepare some text with `flashquad prepare`")
+    return dataset
+
+
+def read_manifest(folder: str | Path) -> dict | None:
+    """Read the manifest of a prepared folder; None for a folder of the earlier repository, which has none."""
+    path = Path(folder) / "manifest.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def tokenize_dataset(
+    dataset: datasets.Dataset,
+    *,
+    folder: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    workers: int = 1,
+    overwrite_cache: bool = False,
+) -> datasets.Dataset:
+    """Tokenize a prepared dataset; the result is cached by content beside it, so a second run starts at once.
+
+    Rows whose references point outside their text are left out, counted, and said.
+
+    Raises:
+        InputError: The dataset was prepared with another vocabulary, or no row is usable.
+    """
+    manifest = read_manifest(folder)
+    _check_vocabulary(manifest, folder, tokenizer)
+    tokenized = dataset.map(
+        partial(
+            tokenize_rows,
+            tokenizer=tokenizer,
+            max_length=max_length,
+            mark_word_pieces=manifest is None,
+        ),
+        with_indices=True,
+        batched=True,
+        remove_columns=dataset.column_names,
+        num_proc=workers if workers > 1 else None,
+        load_from_cache_file=not overwrite_cache,
+        desc="tokenize",
+    )
+    lengths = pyarrow.compute.list_value_length(tokenized.data.column("input_ids"))
+    empty = np.flatnonzero(np.asarray(lengths) == 0)
+    if len(empty):
+        rows = tokenized.data.column("row").take(empty).to_pylist()
+        shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        logger.warning(
+            "%s: left out %d of %d rows whose chinese_ref points outside their text (rows %s); prepare the text again "
+            "with `flashquad prepare` and this tokenizer to keep them",
+            folder,
+            len(rows),
+            len(dataset),
+            shown,
+        )
+        tokenized = tokenized.select(np.flatnonzero(np.asarray(lengths) > 0))
+    if len(tokenized) == 0:
+        raise InputError(
+            f"{folder}: the chinese_ref of every row points outside its text; it was prepared with another tokenizer. "
+            "Prepare the text again with `flashquad prepare`"
+        )
+    return tokenized
+
+
+def _check_vocabulary(manifest: dict | None, folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer other than the one that the references were made with."""
+    if manifest is None:
+        return
+    made_with = manifest["tokenizer"]
+    if made_with["sha256"] != tokenizer_fingerprint(tokenizer):
+        raise InputError(
+            f"{folder} was prepared with the tokenizer {made_with['name']} ({made_with['vocab_size']} tokens), not "
+            f"with {tokenizer.name_or_path} ({len(tokenizer)} tokens); its word references count the tokens of the former. "
+            "Pass that tokenizer, or prepare the text again with this one"
+        )
+
+
+def split_tail(
+    tokenized: datasets.Dataset, share: float, *, most_rows: int = 2000
+) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """Cut the last rows off for validation: neighbouring rows share documents, so one document at most is in both.
+
+    Args:
+        tokenized: All rows.
+        share: Share of the rows to hold out, between 0 and 0.5; at least one row and at most ``most_rows`` are.
+        most_rows: Bound on the time of an evaluation.
+
+    Raises:
+        InputError: Too few rows to hold one out.
+    """
+    held_out = min(max(1, round(len(tokenized) * share)), most_rows)
+    if held_out >= len(tokenized):
+        raise InputError(
+            f"{len(tokenized)} row(s) are too few to hold out {held_out} for validation; add text, or pass "
+            "--validation_split 0"
+        )
+    split = len(tokenized) - held_out
+    return tokenized.select(range(split)), tokenized.select(range(split, len(tokenized)))

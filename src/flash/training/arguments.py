@@ -1,0 +1,142 @@
+"""What a pretraining run is told: the flags of the earlier command line and those of transformers' Trainer."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import TrainingArguments
+
+from flash.errors import InputError
+
+
+@dataclass
+class PretrainingArguments(TrainingArguments):
+    """Settings of masked-language-model pretraining; every field of ``TrainingArguments`` is one too."""
+
+    model_name: str = field(default="flashquad", metadata={"help": "Architecture to train: flashquad."})
+    init_model: str | None = field(
+        default=None,
+        metadata={"help": "Folder or hub id of a model to go on from, in place of a new one."},
+    )
+    config: dict | str | None = field(
+        default=None,
+        metadata={
+            "help": "Settings of a new model over the defaults of FLASHQuadConfig: 'key=value,key=value' (in a recipe: "
+            "a mapping). Default: the settings of the recipe `small`."
+        },
+    )
+    tokenizer_name: str | None = field(
+        default=None,
+        metadata={"help": "Hub id, folder or vocab.txt of the tokenizer. Default: the one saved beside the dataset."},
+    )
+    train_dir: str = field(
+        default="./clue_small_wwm_data", metadata={"help": "Dataset folder with text and chinese_ref."}
+    )
+    validation_dir: str | None = field(
+        default=None, metadata={"help": "Dataset folder to validate on, in place of a part of train_dir."}
+    )
+    validation_split: float = field(
+        default=0.01,
+        metadata={"help": "Share of the rows (the last ones, at most 2000) held out for validation; 0: none."},
+    )
+    max_seq_length: int = field(
+        default=512,
+        metadata={"help": "Most tokens in a row, [CLS] and [SEP] counted; longer rows are cut in several."},
+    )
+    mlm_probability: float = field(default=0.15, metadata={"help": "Share of the words to hide."})
+    pad_to_max_length: bool = field(
+        default=False,
+        metadata={"help": "Pad every batch to max_seq_length, not to its longest row."},
+    )
+    preprocessing_num_workers: int = field(default=1, metadata={"help": "Processes that tokenize."})
+    overwrite_cache: bool = field(default=False, metadata={"help": "Tokenize again."})
+    overwrite_output_dir: bool = field(
+        default=False,
+        metadata={"help": "Start anew in an output_dir that holds a run; its checkpoints are deleted."},
+    )
+    logging_dir: str | None = field(
+        default=None, metadata={"help": "Folder of the TensorBoard logs. Default: output_dir/logs."}
+    )
+    evaluation_strategy: str | None = field(default=None, metadata={"help": "Earlier name of --eval_strategy."})
+
+    # over the defaults of TrainingArguments
+    output_dir: str = field(default="./flashquad-output", metadata={"help": "Folder of the run."})
+    # None first, because HfArgumentParser takes the second type for the flag's
+    report_to: None | str | list[str] = field(  # noqa: RUF036
+        default="tensorboard",
+        metadata={"help": "Where to log: tensorboard, wandb, trackio, ... or none."},
+    )
+    adam_epsilon: float = field(default=1e-6, metadata={"help": "Epsilon of AdamW."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Not used: the collator needs every column."})
+
+    def __post_init__(self) -> None:
+        """Map the earlier names, check what transformers does not, then do what it does."""
+        if self.evaluation_strategy is not None:
+            self.eval_strategy = self.evaluation_strategy
+            self.evaluation_strategy = None
+        if self.model_name != "flashquad":
+            raise InputError(
+                f"--model_name {self.model_name}: this version trains flashquad (the earlier script's default, FLASH, "
+                "comes later); leave --model_name out or pass --model_name flashquad"
+            )
+        if self.max_seq_length < 3:
+            raise InputError(
+                f"--max_seq_length must be at least 3, got {self.max_seq_length}: [CLS], one token and [SEP]"
+            )
+        if not 0 < self.mlm_probability < 1:
+            raise InputError(f"--mlm_probability must lie between 0 and 1, got {self.mlm_probability}")
+        if not 0 <= self.validation_split <= 0.5:
+            raise InputError(f"--validation_split must lie between 0 and 0.5, got {self.validation_split}")
+        if not self.do_eval and not self.do_predict:
+            self.do_train = True  # a bare command means to train, as --do_train says
+        self.remove_unused_columns = False
+        has_validation = self.validation_dir is not None or self.validation_split > 0
+        if self.eval_strategy == "no" and has_validation and self.do_train:
+            self.eval_strategy = self.save_strategy
+            self.eval_steps = self.eval_steps or self.save_steps  # type: ignore[has-type]
+        if not torch.accelerator.is_available():
+            self.use_cpu = True  # without it TrainingArguments refuses bf16
+        if self.logging_dir is None:
+            self.logging_dir = f"{self.output_dir.rstrip('/')}/logs"
+        super().__post_init__()
+
+    def config_settings(self) -> dict[str, Any] | None:
+        """Return the settings of a new model, or None where none were given."""
+        return parse_config_settings(self.config) if isinstance(self.config, str) else self.config
+
+    def default_tokenizer(self) -> str:
+        """Name the tokenizer that was asked for, or the one that ``train_dir`` was prepared with.
+
+        Raises:
+            InputError: Neither is known.
+        """
+        if self.tokenizer_name is not None:
+            return self.tokenizer_name
+        if self.init_model is not None:
+            return self.init_model
+        beside = Path(self.train_dir) / "tokenizer"
+        if not beside.is_dir():
+            raise InputError(
+                f"--tokenizer_name is needed: {self.train_dir} has no folder `tokenizer`, which `flashquad prepare` "
+                "leaves there"
+            )
+        return str(beside)
+
+
+def parse_config_settings(text: str) -> dict[str, Any]:
+    """Read ``key=value,key=value``; values are read as YAML (2, 0.5, true, fan_in).
+
+    Raises:
+        InputError: A part without ``=``.
+    """
+    settings = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise InputError(
+                f"--config: {part!r} is not key=value; write e.g. --config hidden_size=256,num_hidden_layers=8"
+            )
+        settings[key.strip()] = yaml.safe_load(value)
+    return settings

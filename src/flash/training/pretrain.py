@@ -1,0 +1,230 @@
+"""Pretraining: a recipe in, a model folder out."""
+
+import json
+import logging
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import torch
+from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from flash.corpus.tokenizer_loading import load_tokenizer
+from flash.data.collator import WholeWordMaskCollator
+from flash.data.pretraining_dataset import (
+    PretrainingDataset,
+    load_prepared_folder,
+    read_manifest,
+    split_tail,
+    tokenize_dataset,
+)
+from flash.errors import InputError
+from flash.models.configuration_flash_quad import FLASHQuadConfig
+from flash.models.modeling_flash_quad import FLASHQuadForMaskedLM
+from flash.training.arguments import PretrainingArguments
+from flash.training.checkpoints import checkpoints_newest_first, last_whole_checkpoint
+from flash.training.progress import TokenProgressCallback
+from flash.training.recipes import load_recipe
+from flash.training.report import draw_curves, write_model_card
+from flash.training.trainer import MaskedLMTrainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class PretrainingResult:
+    """Where a run left its files, and its last validation figures."""
+
+    model_dir: Path
+    curves: Path
+    logging_dir: Path
+    metrics: dict[str, float]
+
+
+def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
+    """Train a masked language model, or go on with a run that was stopped, and write the model folder.
+
+    Args:
+        args: Settings of the run.
+        command: The command line, for the model card.
+
+    Raises:
+        InputError: A folder, tokenizer, checkpoint or setting that cannot be used; nothing is written then.
+    """
+    tokenizer = load_tokenizer(args.default_tokenizer())
+    checkpoint = _find_checkpoint(args)
+    set_seed(args.seed)
+    model = _build_model(args, tokenizer)
+    with args.main_process_first(desc="tokenize"):  # the other ranks find its cache
+        train_rows, validation_rows = _load_rows(args, tokenizer)
+    collator = WholeWordMaskCollator(
+        tokenizer,
+        mask_probability=args.mlm_probability,
+        seed=args.seed,
+        pad_to=args.max_seq_length if args.pad_to_max_length else None,
+        pad_to_multiple_of=8 if args.fp16 or args.bf16 else 1,
+    )
+    logging_dir = Path(args.logging_dir or args.output_dir)
+    reporters = list(args.report_to or [])
+    args.report_to = [name for name in reporters if name != "tensorboard"]
+    trainer = MaskedLMTrainer(
+        model=model,
+        args=args,
+        train_dataset=train_rows,
+        eval_dataset=validation_rows,
+        processing_class=tokenizer,
+        data_collator=collator,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(TokenProgressCallback(show_bar=sys.stderr.isatty() and not args.disable_tqdm))
+    if "tensorboard" in reporters and trainer.is_world_process_zero():
+        tensorboard = TensorBoardCallback(_tensorboard_writer(logging_dir, checkpoint))
+        tensorboard.logging_dir = str(logging_dir)  # it opens the folder anew for what is logged after training
+        trainer.add_callback(tensorboard)
+
+    if args.do_train:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    metrics = _final_metrics(trainer) if validation_rows is not None else {}
+    result = PretrainingResult(
+        model_dir=Path(args.output_dir),
+        curves=Path(args.output_dir) / "curves.png",
+        logging_dir=logging_dir,
+        metrics=metrics,
+    )
+    if args.do_train:
+        trainer.save_model()
+        if trainer.is_world_process_zero():
+            trainer.state.save_to_json(str(result.model_dir / "trainer_state.json"))
+            draw_curves(trainer.state.log_history, result.curves)
+            write_model_card(
+                result.model_dir,
+                model=model,
+                command=command,
+                manifest=read_manifest(args.train_dir),
+                log_history=trainer.state.log_history,
+                tokens_seen=trainer.tokens_seen,
+                train_rows=len(train_rows),
+                validation_rows=0 if validation_rows is None else len(validation_rows),
+            )
+    return result
+
+
+def _final_metrics(trainer: MaskedLMTrainer) -> dict[str, float]:
+    """Return the figures of the last step, evaluated now if that was not done."""
+    for entry in reversed(trainer.state.log_history):
+        if "eval_loss" in entry and entry["step"] == trainer.state.global_step:
+            return entry
+    return trainer.evaluate()
+
+
+def _tensorboard_writer(logging_dir: Path, checkpoint: Path | None) -> "torch.utils.tensorboard.SummaryWriter":
+    from torch.utils.tensorboard import SummaryWriter
+
+    # what a killed run logged after the checkpoint is logged again: without the purge its curve would double back
+    step = None if checkpoint is None else int(checkpoint.name.split("-")[-1]) + 1
+    return SummaryWriter(log_dir=str(logging_dir), purge_step=step)
+
+
+def _find_checkpoint(args: PretrainingArguments) -> Path | None:
+    """Decide whether the run starts or goes on, and refuse a folder that holds something else."""
+    output_dir = Path(args.output_dir)
+    if args.resume_from_checkpoint:
+        named = Path(args.resume_from_checkpoint)
+        if not named.is_dir():
+            raise InputError(f"--resume_from_checkpoint {named}: no such folder")
+        return named
+    if not args.do_train or not output_dir.exists():
+        return None
+    checkpoints = checkpoints_newest_first(output_dir)
+    if args.overwrite_output_dir:
+        for folder in checkpoints if args.process_index == 0 else []:
+            shutil.rmtree(folder)
+        return None
+    checkpoint = last_whole_checkpoint(output_dir)
+    if checkpoint is not None:
+        print(f"resume from {checkpoint}")
+        return checkpoint
+    others = [path.name for path in output_dir.iterdir() if path not in checkpoints and path.name != "logs"]
+    if others:
+        raise InputError(
+            f"{output_dir} exists and holds {others[0]} but no whole checkpoint; name another --output_dir, or pass "
+            "--overwrite_output_dir to train into it from the start"
+        )
+    return None
+
+
+def _build_model(args: PretrainingArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    if args.init_model is not None:
+        if args.config is not None:
+            raise InputError("--config is for a new model; --init_model brings its own settings: give one of them")
+        model = AutoModelForMaskedLM.from_pretrained(args.init_model)
+        check_vocabulary_size(model, tokenizer)
+        return model
+    given = args.config_settings()
+    settings = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    settings |= load_recipe("small")["config"] if given is None else given
+    settings.setdefault("max_position_embeddings", args.max_seq_length)
+    unknown = sorted(set(settings) - set(FLASHQuadConfig.__dataclass_fields__) - {"s"})
+    if unknown:
+        raise InputError(f"--config: {unknown[0]!r} is no setting of FLASHQuadConfig")
+    try:
+        config = FLASHQuadConfig(**settings)
+    except Exception as error:
+        # the strict dataclass raises types of its own for wrong types and values
+        raise InputError(f"--config: {' '.join(str(error).split())}") from error
+    model = FLASHQuadForMaskedLM(config)
+    check_vocabulary_size(model, tokenizer)
+    return model
+
+
+def check_vocabulary_size(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that gives ids the model has no embedding for.
+
+    Raises:
+        InputError: More tokens than embeddings.
+    """
+    if len(tokenizer) > model.config.vocab_size:
+        raise InputError(
+            f"the tokenizer {tokenizer.name_or_path} has {len(tokenizer)} tokens but the model only "
+            f"{model.config.vocab_size} embeddings (vocab_size); use the tokenizer that the model was trained with"
+        )
+
+
+def _load_rows(
+    args: PretrainingArguments, tokenizer: PreTrainedTokenizerBase
+) -> tuple[PretrainingDataset, PretrainingDataset | None]:
+    def tokenized(folder: str) -> datasets.Dataset:
+        return tokenize_dataset(
+            load_prepared_folder(folder),
+            folder=folder,
+            tokenizer=tokenizer,
+            max_length=args.max_seq_length,
+            workers=args.preprocessing_num_workers,
+            overwrite_cache=args.overwrite_cache,
+        )
+
+    train = tokenized(args.train_dir)
+    if args.validation_dir is not None:
+        return PretrainingDataset(train), PretrainingDataset(tokenized(args.validation_dir))
+    if args.validation_split == 0:
+        return PretrainingDataset(train), None
+    train, validation = split_tail(train, args.validation_split)
+    return PretrainingDataset(train), PretrainingDataset(validation)
+
+
+def result_summary(result: PretrainingResult) -> str:
+    """Tell a person where everything is."""
+    lines = [
+        f"model        {result.model_dir}",
+        f"curves       {result.curves}",
+        f"TensorBoard  tensorboard --logdir {result.logging_dir}",
+    ]
+    if "eval_loss" in result.metrics:
+        figures = {name: result.metrics[f"eval_{name}"] for name in ("loss", "mlm_acc", "perplexity")}
+        lines.append(f"validation   {json.dumps({k: round(v, 4) for k, v in figures.items()})}")
+    return "\n".join(lines)

@@ -1,0 +1,77 @@
+"""Recipes: one YAML file is one run that can be repeated; and the parser that a recipe and a command line share."""
+
+import sys
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+from flash.errors import InputError
+from flash.training.arguments import PretrainingArguments, parse_config_settings
+
+
+def recipe_names() -> list[str]:
+    """List the recipes that come with the package."""
+    folder = resources.files("flash") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir())
+
+
+def load_recipe(name: str) -> dict[str, Any]:
+    """Read a recipe by its name in the package or by its path.
+
+    Raises:
+        InputError: No such recipe, no mapping in it, or a key that is no setting.
+    """
+    packaged = resources.files("flash") / "recipes" / f"{name}.yaml"
+    if name in recipe_names():
+        text = packaged.read_text(encoding="utf-8")
+    elif Path(name).is_file():
+        text = Path(name).read_text(encoding="utf-8")
+    else:
+        raise InputError(f"no recipe {name!r}: it is neither a file nor one of {', '.join(recipe_names())}")
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"recipe {name}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"recipe {name}: expected lines `key: value`, got {type(settings).__name__}")
+    known = {f.name for f in fields(PretrainingArguments)}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise InputError(
+            f"recipe {name}: unknown key {unknown[0]!r}; the keys are the long flags of `flashquad pretrain --help-all`"
+        )
+    return settings
+
+
+def parse_arguments(command_line: list[str], recipe: str | None = None) -> PretrainingArguments:
+    """Read flags over a recipe's settings over the defaults.
+
+    Raises:
+        InputError: An unknown recipe, flag or value.
+    """
+    settings = load_recipe(recipe) if recipe else {}
+    parser = HfArgumentParser(PretrainingArguments, prog="flashquad pretrain", exit_on_error=False)
+    parser.set_defaults(**settings)
+    if any(flag in ("-h", "--help") for flag in command_line):
+        parser.print_help()
+        sys.exit(0)
+    try:
+        namespace, unknown = parser.parse_known_args(command_line)
+    except Exception as error:
+        # argparse's own error type hides in transformers' subclass; every failure here is a wrong flag or value
+        raise InputError(f"{error}; see `flashquad pretrain --help-all`") from error
+    if unknown:
+        raise InputError(
+            f"unknown flag {unknown[0]!r}; see `flashquad pretrain --help` and `--help-all` for those that exist"
+        )
+    if isinstance(namespace.config, str) and recipe:
+        # single settings on the command line go over the recipe's, they do not replace them all
+        namespace.config = settings.get("config", {}) | parse_config_settings(namespace.config)
+    try:
+        return PretrainingArguments(**vars(namespace))
+    except ValueError as error:
+        raise InputError(" ".join(str(error).split())) from error

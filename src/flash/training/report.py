@@ -1,0 +1,135 @@
+"""What a finished run leaves for its readers: the curves as a picture and the model card."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+
+def draw_curves(log_history: list[dict[str, Any]], path: Path) -> None:
+    """Draw loss and masked-token accuracy against steps, training and validation, into a PNG."""
+    # the object interface, not pyplot: no global state and no display
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2)
+    for axes, name, label in zip(
+        panels, ("loss", "mlm_acc"), ("loss (nats per masked token)", "masked-token accuracy"), strict=True
+    ):
+        for key, title, style in ((name, "training", "-"), (f"eval_{name}", "validation", "o-")):
+            points = [(entry["step"], entry[key]) for entry in log_history if key in entry]
+            if points:
+                axes.plot(*zip(*points, strict=True), style, label=title, markersize=3, linewidth=1.3)
+        axes.set_xlabel("step")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+        if axes.has_data():
+            axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def write_model_card(
+    folder: Path,
+    *,
+    model: PreTrainedModel,
+    command: str,
+    manifest: dict | None,
+    log_history: list[dict[str, Any]],
+    tokens_seen: int,
+    train_rows: int,
+    validation_rows: int,
+) -> None:
+    """Write README.md: how the model was made, from what data, how it learned, and how to use it."""
+    config = model.config
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    last = _last(log_history, "loss")
+    validation = _last(log_history, "eval_loss")
+    results = []
+    if last:
+        results.append(
+            f"| training (last {_interval(log_history)} steps) | {last['loss']:.4f} | {last['mlm_acc']:.4f} | |"
+        )
+    if validation:
+        results.append(
+            f"| validation ({validation_rows:,} rows held out) | {validation['eval_loss']:.4f} "
+            f"| {validation['eval_mlm_acc']:.4f} | {validation['eval_perplexity']:.1f} |"
+        )
+    data = (
+        f"The folder has no manifest. {train_rows:,} rows were trained on."
+        if manifest is None
+        else f"{train_rows:,} rows were trained on. Its manifest:\n\n"
+        f"```json\n{json.dumps(_short_manifest(manifest), ensure_ascii=False, indent=2)}\n```"
+    )
+    defaults = type(config)()
+    changed = {
+        name: getattr(config, name)
+        for name in type(config).__annotations__
+        if getattr(config, name) != getattr(defaults, name)
+    }
+    nl = "\n"
+    card = f"""---
+language: zh
+library_name: transformers
+pipeline_tag: fill-mask
+tags: [flash-quad, gated-attention-unit, whole-word-masking]
+---
+
+# {folder.resolve().name}
+
+A FLASH-Quad masked language model ({parameters:,} parameters), trained with
+[flashquad](https://arxiv.org/abs/2202.10447) by whole-word masking.
+
+```python
+import flash  # pip install flashquad
+from transformers import pipeline
+
+fill_mask = pipeline("fill-mask", model=".")
+fill_mask("今天的天[MASK]很好")
+```
+
+## How it was trained
+
+```bash
+{command}
+```
+
+{last["step"] if last else 0:,} steps, {tokens_seen:,} tokens. Settings of `{type(config).__name__}` other than its
+defaults:
+
+```json
+{json.dumps(changed, ensure_ascii=False, indent=2)}
+```
+
+## Results
+
+| | loss (nats per masked token) | masked-token accuracy | perplexity |
+| --- | --- | --- | --- |
+{nl.join(results)}
+
+![loss and masked-token accuracy](curves.png)
+
+## Data
+
+{data}
+"""
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _last(log_history: list[dict[str, Any]], key: str) -> dict[str, Any] | None:
+    return next((entry for entry in reversed(log_history) if key in entry), None)
+
+
+def _interval(log_history: list[dict[str, Any]]) -> int:
+    steps = [entry["step"] for entry in log_history if "loss" in entry]
+    return steps[-1] - (steps[-2] if len(steps) > 1 else 0)
+
+
+def _short_manifest(manifest: dict) -> dict:
+    """Leave out the list of input files where it is long."""
+    inputs = manifest.get("inputs", [])
+    if len(inputs) > 20:
+        return manifest | {"inputs": [*inputs[:20], f"... and {len(inputs) - 20} more"]}
+    return manifest

@@ -1,0 +1,125 @@
+"""The stock Trainer with what masked-language-model pretraining adds: live accuracy and exact averages."""
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
+
+# what is summed over micro-batches: loss over scored tokens, right predictions, scored tokens, real tokens
+LOSS, CORRECT, SCORED, TOKENS = range(4)
+
+
+class MaskedLMTrainer(Trainer):
+    """Log ``loss`` and ``mlm_acc`` as averages over the scored tokens since the last log.
+
+    The sums run over accumulation steps and ranks, and go into checkpoints, so a resumed run logs what an
+    uninterrupted one does. Validation reports the loss in nats a token, the accuracy and the perplexity, each over
+    all scored tokens of the split.
+    """
+
+    _STATE_KEY = "MaskedLMTrainer"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._train_sums = torch.zeros(4, dtype=torch.float64)
+        self._eval_sums = torch.zeros(4, dtype=torch.float64)
+        self.tokens_seen = 0
+        self._clock: float | None = None  # start of the interval that tokens/s is measured over
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Compute the loss as the stock Trainer does, and add to the sums."""
+        if self._clock is None:
+            self._clock = time.monotonic()
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        sums = _batch_sums(inputs, outputs, num_items_in_batch)
+        self._train_sums = self._train_sums.to(sums.device) + sums
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Replace the mean of batch means with the mean over scored tokens, and add the accuracy."""
+        if "loss" in logs:
+            loss, correct, scored, tokens = self._over_ranks(self._train_sums)
+            self._train_sums = torch.zeros_like(self._train_sums)
+            self.tokens_seen += int(tokens)
+            now = time.monotonic()
+            logs["tokens_per_second"] = tokens / max(now - (self._clock or now), 1e-9)
+            self._clock = now
+            if scored:
+                logs["loss"] = loss / scored
+                logs["mlm_acc"] = correct / scored
+        super().log(logs, start_time)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Score one validation batch; logits are never kept."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            outputs = model(**inputs, scored_logits_only=True)
+        sums = _batch_sums(inputs, outputs, None)
+        self._eval_sums = self._eval_sums.to(sums.device) + sums
+        return outputs.loss.detach(), None, None
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+        """Report loss, accuracy and perplexity over all scored tokens of the split."""
+        self._eval_sums = torch.zeros_like(self._eval_sums)
+        started = time.monotonic()
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        loss, correct, scored, _ = self._over_ranks(self._eval_sums)
+        if scored:
+            output.metrics[f"{metric_key_prefix}_loss"] = loss / scored
+            output.metrics[f"{metric_key_prefix}_mlm_acc"] = correct / scored
+            output.metrics[f"{metric_key_prefix}_perplexity"] = math.exp(min(loss / scored, 700.0))
+        if self._clock is not None:
+            self._clock += time.monotonic() - started  # validation is not training time
+        return output
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Decay matrices only: not gains, offsets, norms and biases, whatever their names."""
+        no_decay = ("offset_scale.gain", "offset_scale.offset", "relative_bias.left", "relative_bias.right")
+        return [
+            name for name, parameter in model.named_parameters() if parameter.ndim >= 2 and not name.endswith(no_decay)
+        ]
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        # sums since the last log belong to the checkpoint: without them a resumed run logs a partial average
+        sums = self._over_ranks(self._train_sums)
+        self.state.stateful_callbacks[self._STATE_KEY] = {"sums": sums, "tokens_seen": self.tokens_seen}
+        super()._save_checkpoint(model, trial)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        saved = self.state.stateful_callbacks.get(self._STATE_KEY) if checkpoint is not None else None
+        if saved is not None:
+            self.tokens_seen = saved["tokens_seen"]
+            if self.is_world_process_zero():  # they are sums over all ranks
+                self._train_sums = torch.tensor(saved["sums"], dtype=torch.float64)
+
+    def _over_ranks(self, sums: Tensor) -> list[float]:
+        return self.accelerator.reduce(sums.to(self.args.device), reduction="sum").tolist()
+
+
+def _batch_sums(inputs: dict[str, Any], outputs: Any, num_items_in_batch: Tensor | int | None) -> Tensor:
+    """Sum loss, right predictions, scored tokens and real tokens of one batch, on its device, without waiting."""
+    labels = inputs["labels"]
+    labels = labels[labels != -100]
+    scored = torch.tensor(labels.numel(), device=labels.device)
+    correct = (outputs.logits.argmax(dim=-1) == labels).sum()
+    averaged_over = scored if num_items_in_batch is None else num_items_in_batch
+    loss_sum = outputs.loss.detach() * averaged_over
+    tokens = inputs["attention_mask"].sum()
+    return torch.stack([part.to(torch.float64) for part in (loss_sum, correct, scored, tokens)])

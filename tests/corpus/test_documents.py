@@ -1,0 +1,183 @@
+import bz2
+import gzip
+import hashlib
+import json
+import lzma
+
+import pytest
+import zstandard
+
+from flash.corpus import documents
+from flash.corpus.documents import ReadingSettings, read_documents
+from flash.corpus.input_files import InputFile, kind_of
+from flash.corpus.records import Document, Reject
+
+
+def read(path, **settings):
+    """Return the documents' texts, the rejects and the summary of one file."""
+    file = InputFile(path, kind_of(path) or "text")
+    texts, rejects = [], []
+    reading = read_documents(file, ReadingSettings(**settings), on_read=lambda count: None)
+    while True:
+        try:
+            record = next(reading)
+        except StopIteration as end:
+            return texts, rejects, end.value
+        if isinstance(record, Document):
+            texts.append(record.text)
+        else:
+            rejects.append(record)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(data, name="some.txt"):
+        path = tmp_path / name
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return path
+
+    return write
+
+
+def test_documents_are_separated_by_blank_lines(write):
+    texts, rejects, summary = read(write("一\n二\n\n\u3000 \n三\n\n\n四"))
+    assert texts == ["一\n二", "三", "四"]
+    assert rejects == []
+    assert summary.document_count == 3
+
+
+def test_separator_line_is_compared_without_the_space_around_it(write):
+    texts, _, _ = read(write("一\n\n二\n  ### \n三"), document_separator="###")
+    assert texts == ["一\n\n二", "三"]
+
+
+def test_every_kind_of_line_end_counts(write):
+    texts, _, _ = read(write("一\r\n二\r\n\r\n三\r四\r\r五"))
+    assert texts == ["一\n二", "三\n四", "五"]
+
+
+@pytest.mark.parametrize("data", ["", " \n\t\n\u3000\n\xa0\n", "\ufeff", "\n\n\n"])
+def test_file_without_text_is_reported(write, data):
+    texts, rejects, _ = read(write(data))
+    assert texts == []
+    assert [(reject.reason, reject.line) for reject in rejects] == [("empty_file", None)]
+
+
+def test_rest_of_a_document_with_a_bad_line_is_kept(write):
+    texts, rejects, _ = read(write("一\n".encode() + b"\xff\n" + "二\n\n三".encode()))
+    assert texts == ["一\n二", "三"]
+    assert [(reject.reason, reject.line) for reject in rejects] == [("invalid_utf8", 2)]
+
+
+def test_gbk_file_is_reported_once_and_read_when_told(write):
+    path = write("今天的天气很好\n我们去公园玩\n\n他来了".encode("gbk"))
+    texts, rejects, _ = read(path)
+    assert texts == []
+    assert [reject.reason for reject in rejects] == ["looks_like_gbk"]
+    texts, rejects, _ = read(path, encoding="gb18030")
+    assert texts == ["今天的天气很好\n我们去公园玩", "他来了"]
+    assert rejects == []
+
+
+@pytest.mark.parametrize("size", [10, 25, 100])
+def test_long_document_goes_on_in_another_record_and_nothing_is_lost(write, size):
+    text = "今天的天气很好。我们去公园玩！" * 10 + "没有句号" * 20
+    path = write(text + "\n\n" + "下一篇")
+    settings = ReadingSettings(max_document_chars=size)
+    records = list(read_documents(InputFile(path, "text"), settings, on_read=lambda count: None))
+    first = [record for record in records if record.line == 1]
+    assert "".join(record.text for record in first) == text
+    assert [record.part for record in first] == list(range(len(first)))
+    assert max(len(record.text) for record in first) <= size
+    assert [(record.text, record.line, record.part) for record in records[len(first) :]] == [("下一篇", 3, 0)]
+    if size == 25:
+        assert first[0].text == "今天的天气很好。我们去公园玩！今天的天气很好。"
+
+
+def test_line_longer_than_a_chunk_is_one_document(write):
+    line = "今天的天气很好。" * 100_000  # 2.4 MB
+    texts, _, summary = read(write(line + "\n第二行"))
+    assert "".join(texts) == line + "\n第二行"
+    assert len(texts) == 1
+    assert summary.document_count == 1
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress), (".zst", zstandard.compress)],
+)
+def test_compressed_files_are_read_whole(write, suffix, compress):
+    # two frames, as parallel compressors and `cat` make them
+    data = compress("一\n\n".encode()) + compress("二".encode())
+    texts, rejects, summary = read(write(data, f"some.txt{suffix}"))
+    assert texts == ["一", "二"]
+    assert rejects == []
+    assert summary.sha256 == hashlib.sha256(data).hexdigest()
+    assert summary.byte_count == len(data)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress), (".zst", zstandard.compress)],
+)
+def test_damaged_archive_is_reported(write, suffix, compress):
+    whole = compress("".join(f"第{i}篇\n\n" for i in range(1000)).encode())
+    for data in (whole[:-20], b"not an archive"):
+        _, rejects, _ = read(write(data, f"some.txt{suffix}"))
+        assert [(reject.reason, reject.line) for reject in rejects] == [("unreadable_file", None)]
+
+
+def test_file_that_cannot_be_opened_is_reported(tmp_path):
+    texts, rejects, summary = read(tmp_path / "gone.txt")
+    assert texts == []
+    assert rejects[0].reason == "unreadable_file"
+    assert "No such file" in rejects[0].detail
+    assert summary.byte_count == 0
+
+
+def test_json_lines_are_read_by_their_key(write):
+    path = write('{"content": "一\\n二"}\n\n{"content": "三", "text": 4}\r\n', "some.jsonl")
+    texts, rejects, _ = read(path, json_key="content")
+    assert texts == ["一\n二", "三"]
+    assert rejects == []
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "shown"),
+    [
+        ('{"text": "一', "broken_json", "Unterminated string"),
+        ('{"text": "一"} {"text": "二"}', "broken_json", "Extra data"),
+        ("今天", "broken_json", "Expecting value"),
+        ("[" * 100_000, "broken_json", "recursion"),
+        ('["一"]', "broken_json", "['一'] is no object"),
+        ('{"content": "一", "id": 1}', "missing_key", "['content', 'id']"),
+        ('{"text": 12}', "not_a_string", "12"),
+        ('{"text": null}', "not_a_string", "None"),
+        ('{"text": ["一"]}', "not_a_string", "['一']"),
+        ('{"text": " \\n"}', "empty_text", "blank"),
+    ],
+)
+def test_bad_json_line_is_left_out_alone(write, line, reason, shown):
+    path = write('{"text": "前"}\n' + line + '\n{"text": "后"}', "some.jsonl")
+    texts, rejects, _ = read(path)
+    assert texts == ["前", "后"]
+    (reject,) = rejects
+    assert (reject.reason, reject.source, reject.line) == (reason, str(path), 2)
+    assert shown in reject.detail
+    assert len(reject.detail) < 250
+
+
+def test_json_line_beyond_the_limit_is_left_out_alone(write, monkeypatch):
+    monkeypatch.setattr(documents, "_MAX_JSON_LINE_BYTES", 1 << 20)
+    long_line = json.dumps({"text": "好" * 2_000_000}, ensure_ascii=False)
+    texts, rejects, _ = read(write(f'{{"text": "前"}}\n{long_line}\n{{"text": "后"}}', "some.jsonl"))
+    assert texts == ["前", "后"]
+    assert [(reject.reason, reject.line) for reject in rejects] == [("json_line_too_long", 2)]
+
+
+def test_reject_names_a_file_on_one_line(tmp_path):
+    path = tmp_path / "名 字\n换行.txt"
+    path.write_bytes(b"")
+    _, rejects, _ = read(path)
+    assert isinstance(rejects[0], Reject)
+    assert rejects[0].source.endswith("名 字\\n换行.txt")

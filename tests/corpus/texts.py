@@ -1,0 +1,46 @@
+"""Hypothesis strategies for text as it is met: mixed scripts, broken sequences, white space of every kind."""
+
+from hypothesis import strategies as st
+
+_FRAGMENTS = [
+    "今天的天气很好",
+    "我们去公园玩。",
+    "他说：“走吧！”",
+    "真的吗?",
+    "嗯……",
+    "（注）",
+    "Hello world. ",
+    "e-mail: a_b@c.com ",
+    "3.14%",
+    "2023年",
+    "ÀÉÎõü",
+    "cafe\u0301",
+    "ひらがなカタカナ",
+    "한국어",
+    "\U00020000\U0002a6d5",
+    "\U00030000",
+    "龘靐",
+    "😀",
+    "👨\u200d👩\u200d👧",
+    "👍🏽",
+    "🇨🇳",
+    "[MASK]",
+    "[SEP]",
+    "x" * 120,
+    "Ａ１",
+    "㎏ﬁ",
+    "\u0301",
+    " ",
+    "\u3000",
+    "\n",
+    "\r\n",
+    "\u2028",
+    "\x85",
+    "\x00",
+    "\ufeff",
+    "\ufffd",
+    "\u200b",
+    "\ud800",
+]
+
+mixed_text = st.lists(st.sampled_from(_FRAGMENTS) | st.text(max_size=4), max_size=40).map("".join)

@@ -1,0 +1,71 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flash.ops.relative_bias import rotary_product_bias, toeplitz_bias
+
+import transcription
+from helpers import FLOAT64, few_examples, normal
+
+
+def by_brute_force(weight, length):
+    longest = (len(weight) - 1) // 2
+    return [[weight[min(max(j - i, -longest), longest) + longest] for j in range(length)] for i in range(length)]
+
+
+@few_examples
+@given(st.integers(1, 9), st.integers(1, 30))
+def test_toeplitz_bias_reads_one_weight_a_distance_and_the_last_one_beyond(longest_length, length):
+    weight = torch.arange(2.0 * longest_length - 1)
+    assert toeplitz_bias(weight, length).tolist() == by_brute_force(weight.tolist(), length)
+
+
+@pytest.mark.parametrize("length", [1, 5, 6])
+def test_toeplitz_bias_is_that_of_the_transcription_up_to_the_trained_length(length):
+    weight = normal(11)
+    assert torch.equal(toeplitz_bias(weight, length), transcription.toeplitz_bias(weight, length, 6))
+
+
+def test_a_longer_input_keeps_the_bias_of_every_trained_distance():
+    weight = normal(11)
+    trained, longer = toeplitz_bias(weight, 6), toeplitz_bias(weight, 18)
+    for start in range(13):
+        assert torch.equal(longer[start : start + 6, start : start + 6], trained)
+    assert torch.equal(longer[0, 6:], weight[-1].expand(12))
+    assert torch.equal(longer[6:, 0], weight[0].expand(12))
+
+
+@pytest.mark.parametrize("length", [3, 6, 15])
+def test_the_gradient_of_a_weight_is_the_sum_over_its_diagonal(length):
+    weight = normal(11).requires_grad_()
+    upstream = normal(length, length, seed=1)
+    (gradient,) = torch.autograd.grad(toeplitz_bias(weight, length), weight, upstream)
+    expected = torch.zeros_like(gradient)
+    for i in range(length):
+        for j in range(length):
+            expected[min(max(j - i, -5), 5) + 5] += upstream[i, j]
+    torch.testing.assert_close(gradient, expected, **FLOAT64)
+
+
+def test_rotary_product_bias_is_that_of_the_transcription():
+    left, right = normal(2, 1, 8)
+    expected = transcription.rotary_product_bias(left[0], right[0], 20)
+    torch.testing.assert_close(rotary_product_bias(left, right, 20), expected, **FLOAT64)
+
+
+@few_examples
+@given(st.integers(1, 40), st.integers(0, 20), st.integers(0, 1000))
+def test_rotary_product_bias_depends_on_the_distance_alone(length, more, seed):
+    left, right = normal(2, 1, 8, seed=seed)
+    short, longer = rotary_product_bias(left, right, length), rotary_product_bias(left, right, length + more)
+    torch.testing.assert_close(longer[:length, :length], short, **FLOAT64)
+    torch.testing.assert_close(longer[more:, more:], short, **FLOAT64)
+
+
+def test_both_vectors_of_the_rotary_product_get_a_gradient():
+    left, right = normal(2, 1, 4)
+    assert torch.autograd.gradcheck(
+        lambda left, right: rotary_product_bias(left, right, 3),
+        (left.requires_grad_(), right.requires_grad_()),
+    )
