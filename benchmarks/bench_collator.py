@@ -4,10 +4,11 @@ import argparse
 
 import numpy as np
 import torch
-from harness import machine, side_by_side, table
 from transformers import BertTokenizerFast, DataCollatorForLanguageModeling
 
 from flash.data.collator import PretrainingRow, WholeWordMaskCollator
+
+from harness import machine, side_by_side, table
 
 ROWS, LENGTH = 32, 512
 

@@ -4,10 +4,11 @@ import argparse
 from collections.abc import Callable
 
 import torch
-from harness import machine, side_by_side, table
 
 from flash import FLASHQuadConfig, FLASHQuadForMaskedLM
 from flash.training.recipes import load_recipe
+
+from harness import machine, side_by_side, table
 
 
 def training_step(

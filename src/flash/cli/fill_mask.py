@@ -1,11 +1,17 @@
 """``flashquad fill-mask``: sentences with [MASK] -> candidates."""
 
 import json
+import logging
 import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
+
+from flash.cli.console import BAD_INPUT_EXIT_CODE
+from flash.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 EPILOG = 'Example:  flashquad fill-mask ./wwm_flash_small "天气预报说今天的天[MASK]很好，那么我[MASK]一起去公园玩吧！"'
 
@@ -27,10 +33,19 @@ def fill_mask(
     quiet_libraries()
     filler = MaskFiller(model, tokenizer=tokenizer)
     sentences = text if text else (line.rstrip("\n") for line in sys.stdin if line.strip())
+    failed = False
     for sentence in sentences:
-        filled = filler.fill(sentence, top_k=top_k)
+        try:
+            filled = filler.fill(sentence, top_k=top_k)
+        except InputError as error:
+            # one bad sentence does not cost the answers to the others
+            logger.error("%s", error)
+            failed = True
+            continue
         if as_json:
             masks = [[asdict(candidate) for candidate in mask] for mask in filled.masks]
             print(json.dumps({"text": filled.text, "masks": masks}, ensure_ascii=False))
         else:
             print(filled.in_brackets())
+    if failed:
+        raise typer.Exit(BAD_INPUT_EXIT_CODE)

@@ -21,8 +21,8 @@ run_mlm_wwm.py with the same flags.
 def pretrain(
     context: typer.Context,
     recipe: Annotated[
-        str | None, typer.Option(help="Recipe of the package (demo, small, earlier) or a YAML file.")
-    ] = None,
+        str, typer.Option(help="Recipe of the package (small, demo, cpu, earlier) or a YAML file.")
+    ] = "small",
     train_dir: Annotated[
         Path | None, typer.Option("--train_dir", help="Dataset folder made by `flashquad prepare`.")
     ] = None,

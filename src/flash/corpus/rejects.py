@@ -63,10 +63,10 @@ class RejectLog:
             self._file.write(json.dumps(asdict(reject), ensure_ascii=False) + "\n")
 
     def merge(self, tally: RejectTally) -> None:
-        """Count and tell what another process counted; nothing of it is written."""
+        """Add what another process counted; of all but the first few of each reason only the number is known."""
         for reject in tally.first:
-            self._tell(reject)
-        self.tally.counts.update(tally.counts)
+            self.add(reject)
+        self.tally.counts.update(tally.counts - Counter(reject.reason for reject in tally.first))
 
     def summarize(self) -> None:
         """Say how many there were of each reason, if any."""

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
 
 from flash.errors import InputError
@@ -53,8 +54,8 @@ def ordered_map(
 
     Args:
         factory: Called once in each worker, with ``arguments``; returns the function that is given the tasks. It
-            must be importable, and the main module guarded by ``if __name__ == "__main__"``: workers are started
-            anew and not forked, since a fork copies the locks of other threads.
+            must be importable, and the main module guarded by ``if __name__ == "__main__"``: workers are not forked
+            from this process, since a fork copies the locks of other threads.
         arguments: Of ``factory``.
         tasks: Taken as workers become free, a few ahead.
         workers: Number of processes; with 1, everything happens in this one.
@@ -65,9 +66,7 @@ def ordered_map(
     if workers == 1:
         yield from map(factory(*arguments), tasks)
         return
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(factory, arguments)
-    )
+    pool = ProcessPoolExecutor(workers, _context(factory), initializer=_start, initargs=(factory, arguments))
     waiting: deque[Future[Result]] = deque()
     try:
         for task in tasks:
@@ -82,6 +81,15 @@ def ordered_map(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _context(factory: Callable[..., Any]) -> BaseContext:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    # one clean process imports what the workers need, and they are forked from that: one import, shared memory
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, factory.__module__])
+    return context
 
 
 def _start(factory: Callable[..., Callable[[Any], Any]], arguments: tuple[Any, ...]) -> None:

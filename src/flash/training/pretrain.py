@@ -142,8 +142,11 @@ def _find_checkpoint(args: PretrainingArguments) -> Path | None:
         return None
     checkpoints = checkpoints_newest_first(output_dir)
     if args.overwrite_output_dir:
-        for folder in checkpoints if args.process_index == 0 else []:
-            shutil.rmtree(folder)
+        if args.process_index == 0:
+            for folder in checkpoints:
+                shutil.rmtree(folder)
+            for events in Path(args.logging_dir or output_dir).glob("events.out.tfevents.*"):
+                events.unlink()  # two runs in one TensorBoard folder show as one curve that doubles back
         return None
     checkpoint = last_whole_checkpoint(output_dir)
     if checkpoint is not None:
