@@ -1,9 +1,39 @@
 """Set up what every test shares; its presence also puts this folder on the import path (``helpers`` and others)."""
 
 import os
+from pathlib import Path
+
+import pytest
 
 # a test that reaches for the network must fail at once, and bars would hide the message of a failure
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 # tensors this small gain nothing from threads, and threads that wait for one another starve a busy machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def toy_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ``vocab.txt`` for the sentences of ``toy_pretraining``."""
+    from toy_pretraining import write_vocabulary  # imports transformers, which the tests of the mathematics do without
+
+    return write_vocabulary(tmp_path_factory.mktemp("vocabulary") / "vocab.txt")
+
+
+@pytest.fixture(scope="session")
+def toy_dataset(toy_vocabulary: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset folder of 24 documents; not to be changed."""
+    from toy_pretraining import prepared_folder, random_texts
+
+    return prepared_folder(tmp_path_factory.mktemp("dataset") / "data", toy_vocabulary, texts=random_texts(24))
+
+
+@pytest.fixture(scope="session")
+def toy_run(toy_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of ``toy_arguments``; not to be changed."""
+    from flash.training.pretrain import pretrain
+    from toy_pretraining import toy_arguments
+
+    output_dir = tmp_path_factory.mktemp("run") / "model"
+    pretrain(toy_arguments(toy_dataset, output_dir), command="flashquad pretrain --recipe toy")
+    return output_dir

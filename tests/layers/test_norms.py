@@ -6,9 +6,11 @@ from flash.layers.norms import NORM_TYPES, RMSNorm, ScaleNorm, build_norm
 import transcription
 from helpers import FLOAT64, normal
 
+EPS = 1e-3
 
-def random_norm(norm_type, dim=6, eps=1e-3, dtype=torch.float64):
-    norm = build_norm(norm_type, dim, eps).to(dtype)
+
+def random_norm(norm_type, dtype=torch.float64):
+    norm = build_norm(norm_type, 6, EPS).to(dtype)
     for index, parameter in enumerate(norm.parameters()):
         parameter.data = 1 + 0.3 * normal(*parameter.shape, seed=index).to(dtype)
     return norm
@@ -17,10 +19,10 @@ def random_norm(norm_type, dim=6, eps=1e-3, dtype=torch.float64):
 def by_formula(norm, x):
     """The formula of the norm, from the transcription where it has it."""
     if isinstance(norm, ScaleNorm):
-        return transcription.scale_norm(x, norm.scale, norm.eps)
+        return transcription.scale_norm(x, norm.scale, EPS)
     if isinstance(norm, RMSNorm):
-        return transcription.scale_norm(x, norm.weight, norm.eps)  # with one gain a channel
-    return transcription.layer_norm(x, norm.weight, norm.bias, norm.eps)
+        return transcription.scale_norm(x, norm.weight, EPS)  # with one gain a channel
+    return transcription.layer_norm(x, norm.weight, norm.bias, EPS)
 
 
 @pytest.mark.parametrize("norm_type", NORM_TYPES)

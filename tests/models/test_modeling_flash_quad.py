@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from flash import FLASHQuadForMaskedLM, FLASHQuadForSequenceClassification, FLASHQuadModel
 from flash.errors import InputError
-from random_models import our_name, random_model, transcribe, used_by
 
 from helpers import (
     CURED,
@@ -19,6 +18,7 @@ from helpers import (
     relative_error,
     tiny_config,
 )
+from random_models import our_name, random_model, transcribe, used_by
 from transcription import sinusoid_table
 
 # the transcription has no name for a Toeplitz bias above 512 positions or a rotary one below

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flash import FLASHQuadForMaskedLM
-from random_models import random_model
 
 from helpers import CURED, EARLIER, EXACT, FLOAT32, few_examples, for_each_setting, random_tokens, tiny_config
+from random_models import random_model
 
 MODELS = {
     "earlier": random_model(**EARLIER)[0],

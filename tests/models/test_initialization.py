@@ -1,0 +1,108 @@
+"""Every parameter starts as ``FLASHQuadConfig.initialization`` says, however the model is built."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from flash import FLASHQuadForMaskedLM, FLASHQuadForSequenceClassification, FLASHQuadModel
+
+from helpers import tiny_config
+
+LARGE_ENOUGH = {"vocab_size": 300, "hidden_size": 64, "query_key_dim": 32, "type_vocab_size": 40}
+STD = 0.05
+for_each_start = pytest.mark.parametrize(
+    "settings",
+    [
+        {"initialization": initialization, "relative_bias": bias, "norm_type": norm_type}
+        for initialization in ("normal", "fan_in")
+        for bias, norm_type in [
+            ("toeplitz", "scale_norm"),
+            ("rotary_product", "layer_norm"),
+            ("toeplitz", "rms_norm"),
+        ]
+    ],
+    ids=lambda settings: "-".join(settings.values()),
+)
+
+
+def config_for(settings, **changes):
+    return tiny_config(
+        **LARGE_ENOUGH, **settings, initializer_range=STD, attention_norm=True, final_norm=True, **changes
+    )
+
+
+def expected_mean_and_std(name, parameter, config):
+    """What the documentation of ``initialization`` and of the modules promises for one parameter."""
+    normal = config.initialization == "normal"
+    owner, _, kind = name.rpartition(".")
+    if owner.endswith("position_embeddings"):
+        return config.hidden_size**-0.5, 0.0
+    if owner.endswith("norm"):
+        return float(kind != "bias"), 0.0
+    if kind in {"bias", "offset"}:
+        return 0.0, 0.0
+    if kind == "gain":
+        return (0.0, STD) if normal else (1.0, 0.0)
+    if kind in {"left", "right"}:
+        return 0.0, STD
+    if owner.endswith("relative_bias"):
+        return 0.0, STD if normal else 0.0
+    assert kind == "weight", name
+    return 0.0, STD if normal else parameter.shape[1] ** -0.5
+
+
+def assert_initialized(model):
+    config = model.config
+    for name, parameter in model.named_parameters():
+        mean, std = expected_mean_and_std(name, parameter, config)
+        values = parameter.detach()
+        if name.endswith("word_embeddings.weight"):
+            assert not values[config.pad_token_id].any()
+            values = torch.cat([values[: config.pad_token_id], values[config.pad_token_id + 1 :]])
+        if std == 0.0:
+            assert torch.equal(values, torch.full_like(values, mean)), name
+        else:  # five standard errors
+            count = values.numel()
+            assert abs(values.mean() - mean) < 5 * std / count**0.5, name
+            assert abs(values.std() / std - 1) < 5 / (2 * count) ** 0.5, name
+
+
+@for_each_start
+@pytest.mark.parametrize("model_class", [FLASHQuadModel, FLASHQuadForMaskedLM, FLASHQuadForSequenceClassification])
+def test_a_new_model_starts_as_documented(model_class, settings):
+    torch.manual_seed(0)
+    assert_initialized(model_class(config_for(settings, pad_token_id=7)))
+
+
+@for_each_start
+def test_an_untied_decoder_starts_as_a_matrix_and_not_as_the_embeddings(settings):
+    torch.manual_seed(0)
+    model = FLASHQuadForMaskedLM(config_for(settings, tie_word_embeddings=False))
+    assert_initialized(model)
+    embeddings = model.get_input_embeddings().weight
+    assert (model.lm_head.decoder.weight - embeddings)[1:].abs().min() > 0
+
+
+@for_each_start
+def test_what_a_checkpoint_lacks_starts_as_in_a_new_model(settings, tmp_path):
+    # from_pretrained builds the model without memory behind it, so a parameter forgotten there would be garbage
+    config = config_for(settings)
+    config.save_pretrained(tmp_path)
+    kept = torch.full((config.hidden_size,), 0.5)
+    save_file({"lm_head.dense.bias": kept}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    torch.manual_seed(0)
+    model, report = FLASHQuadForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
+    names = {name for name, _ in model.named_parameters()}
+    tied = {"lm_head.decoder.weight", "lm_head.decoder.bias"}
+    assert report["missing_keys"] - tied == names - {"lm_head.dense.bias"}
+    assert torch.equal(model.lm_head.dense.bias, kept)
+    model.lm_head.dense.bias.data.zero_()
+    assert_initialized(model)
+
+
+def test_the_padding_row_of_a_checkpoint_is_kept(tmp_path):
+    model = FLASHQuadForMaskedLM(tiny_config())
+    model.get_input_embeddings().weight.data.fill_(0.5)
+    model.save_pretrained(tmp_path)
+    loaded = FLASHQuadForMaskedLM.from_pretrained(tmp_path)
+    assert (loaded.get_input_embeddings().weight == 0.5).all()
