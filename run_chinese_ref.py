@@ -27,6 +27,7 @@ def parse_arguments() -> argparse.Namespace:
         help="a JSON lines file, or a folder of them (data/clue_corpus_small_14g.jsonl)",
     )
     parser.add_argument("--json_key", default="text", help="key of the text (text)")
+    parser.add_argument("--encoding", default="utf-8", help="of the input, such as gb18030 (utf-8)")
     parser.add_argument("--max_length", type=int, default=512, help="most tokens of a block (512)")
     parser.add_argument("--workers", type=int, default=12, help="processes, at most one a core (12)")
     parser.add_argument("--log_interval", type=int, default=10_000, help="documents between log lines (10000)")
@@ -42,7 +43,7 @@ def main() -> None:
             [arguments.input_path],
             Path("clue_small_wwm_data"),
             arguments.model_name,
-            PrepareSettings(arguments.max_length, reading=ReadingSettings(json_key=arguments.json_key)),
+            PrepareSettings(arguments.max_length, reading=ReadingSettings(arguments.encoding, arguments.json_key)),
             reference_folder=Path("data"),
             workers=arguments.workers,
             overwrite=arguments.overwrite,

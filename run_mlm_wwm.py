@@ -1,5 +1,6 @@
 """Pretrain with the flags of the earlier repository: a thin door to ``flashquad pretrain``; works under torchrun."""
 
+import argparse
 import shlex
 import sys
 
@@ -11,15 +12,12 @@ def main() -> None:
     from flash.training.pretrain import pretrain, result_summary
     from flash.training.recipes import parse_arguments
 
-    command_line = sys.argv[1:]
-    recipe = None
-    if "--recipe" in command_line[:-1]:
-        at = command_line.index("--recipe")
-        recipe = command_line[at + 1]
-        del command_line[at : at + 2]
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--recipe")
+    own, command_line = parser.parse_known_args()
     quiet_libraries()
     with one_line_errors("run_mlm_wwm.py"):
-        args = parse_arguments(command_line, recipe)
+        args = parse_arguments(command_line, own.recipe)
         result = pretrain(args, command=shlex.join(["python", *sys.argv]))
         if args.process_index == 0:
             print(result_summary(result))

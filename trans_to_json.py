@@ -19,6 +19,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--json_key", default="text", help="key of the text (text)")
     parser.add_argument("--doc_spliter", default="", help="line between documents; a blank one by default")
     parser.add_argument("--min_doc_length", type=int, default=10, help="leave out shorter documents (10 characters)")
+    parser.add_argument("--encoding", default="utf-8", help="of the input, such as gb18030 (utf-8)")
     parser.add_argument("--workers", type=int, default=1, help="processes, at most one a core (1)")
     parser.add_argument("--log_interval", type=int, default=10_000, help="documents between log lines (10000)")
     parser.add_argument("--no-merge", action="store_true", help="leave FILE.jsonl beside each input instead")
@@ -34,7 +35,7 @@ def main() -> None:
         settings = JsonlSettings(
             min_document_chars=arguments.min_doc_length,
             shuffle_seed=None if arguments.no_shuffle else JsonlSettings().shuffle_seed,
-            reading=ReadingSettings(json_key=arguments.json_key, document_separator=arguments.doc_spliter.strip()),
+            reading=ReadingSettings(arguments.encoding, arguments.json_key, arguments.doc_spliter.strip()),
         )
         common = {
             "workers": arguments.workers,

@@ -32,6 +32,7 @@ def toy_dataset(toy_vocabulary: Path, tmp_path_factory: pytest.TempPathFactory) 
 def toy_run(toy_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of ``toy_arguments``; not to be changed."""
     from flash.training.pretrain import pretrain
+
     from toy_pretraining import toy_arguments
 
     output_dir = tmp_path_factory.mktemp("run") / "model"

@@ -3,6 +3,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import os
 
 import pytest
 import zstandard
@@ -16,17 +17,9 @@ from flash.corpus.records import Document, Reject
 def read(path, **settings):
     """Return the documents' texts, the rejects and the summary of one file."""
     file = InputFile(path, kind_of(path) or "text")
-    texts, rejects = [], []
-    reading = read_documents(file, ReadingSettings(**settings), on_read=lambda count: None)
-    while True:
-        try:
-            record = next(reading)
-        except StopIteration as end:
-            return texts, rejects, end.value
-        if isinstance(record, Document):
-            texts.append(record.text)
-        else:
-            rejects.append(record)
+    *records, summary = read_documents(file, ReadingSettings(**settings), on_read=lambda count: None)
+    texts = [record.text for record in records if isinstance(record, Document)]
+    return texts, [record for record in records if isinstance(record, Reject)], summary
 
 
 @pytest.fixture
@@ -84,7 +77,7 @@ def test_long_document_goes_on_in_another_record_and_nothing_is_lost(write, size
     text = "今天的天气很好。我们去公园玩！" * 10 + "没有句号" * 20
     path = write(text + "\n\n" + "下一篇")
     settings = ReadingSettings(max_document_chars=size)
-    records = list(read_documents(InputFile(path, "text"), settings, on_read=lambda count: None))
+    *records, _ = read_documents(InputFile(path, "text"), settings, on_read=lambda count: None)
     first = [record for record in records if record.line == 1]
     assert "".join(record.text for record in first) == text
     assert [record.part for record in first] == list(range(len(first)))
@@ -125,6 +118,16 @@ def test_damaged_archive_is_reported(write, suffix, compress):
     for data in (whole[:-20], b"not an archive"):
         _, rejects, _ = read(write(data, f"some.txt{suffix}"))
         assert [(reject.reason, reject.line) for reject in rejects] == [("unreadable_file", None)]
+
+
+def test_what_was_read_of_a_damaged_archive_is_kept(write):
+    noise = os.urandom(3 << 20).hex()
+    data = zstandard.compress(f"第一篇\n\n第二篇\n{noise}".encode())
+    texts, rejects, summary = read(write(data[:-1000], "some.txt.zst"))
+    assert texts[0] == "第一篇"
+    assert texts[1].startswith("第二篇\n" + noise[:1000])
+    assert rejects[0].reason == "unreadable_file"
+    assert summary.document_count == 2
 
 
 def test_file_that_cannot_be_opened_is_reported(tmp_path):

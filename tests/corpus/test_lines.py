@@ -50,7 +50,7 @@ def test_only_the_bad_piece_of_a_long_line_is_left_out():
 
 
 def test_gbk_file_is_recognized_at_once():
-    with pytest.raises(UnsupportedTextError, match="GBK.*--encoding gb18030"):
+    with pytest.raises(UnsupportedTextError, match=r"GBK.*--encoding gb18030"):
         read("今天的天气很好\nabc\n我们去公园玩".encode("gbk"))
 
 
@@ -59,7 +59,7 @@ def test_gbk_file_can_be_read():
 
 
 def test_utf16_file_is_recognized():
-    with pytest.raises(UnsupportedTextError, match="UTF-16.*iconv"):
+    with pytest.raises(UnsupportedTextError, match=r"UTF-16.*iconv"):
         read("今天".encode("utf-16"))
 
 

@@ -34,18 +34,6 @@ def test_blocks_joined_give_the_text_back_and_fit(kind, text, max_tokens, min_ch
         assert len(spans.starts) <= max_tokens or len(block) == 1
 
 
-@pytest.mark.parametrize("kind", ["bert uncased", "bert cased", "bert accents kept", "no normalizer"])
-def test_bert_tokenizers_are_not_asked_twice_about_a_text_with_punctuation(kind, monkeypatch):
-    encoder = ENCODERS[kind]
-    text = "今天的天气很好，我们去公园玩。" * 20
-    splitter = BlockSplitter(encoder, SEGMENTER, 40, 1)
-    asked = []
-    encode = SpanEncoder.encode
-    monkeypatch.setattr(SpanEncoder, "encode", lambda self, text: asked.append(len(text)) or encode(self, text))
-    assert len(list(splitter.split(text))) > 1
-    assert sum(asked) == len(text)
-
-
 def test_text_that_fits_is_one_block():
     assert split("今天的天气很好。我们去公园玩。") == ["今天的天气很好。我们去公园玩。"]
 
@@ -58,7 +46,10 @@ def test_cut_is_at_the_last_sentence_end_that_fits():
 
 
 def test_closing_quote_stays_with_its_sentence():
-    assert split("他说：“今天天气很好。”我们一起去公园玩吧。", max_tokens=13) == ["他说：“今天天气很好。”", "我们一起去公园玩吧。"]
+    assert split("他说：“今天天气很好。”我们一起去公园玩吧。", max_tokens=13) == [
+        "他说：“今天天气很好。”",
+        "我们一起去公园玩吧。",
+    ]
 
 
 def test_decimal_point_ends_no_sentence():
@@ -100,11 +91,3 @@ def test_no_piece_shorter_than_the_least_is_left(length):
     blocks = split(text[:length], max_tokens=20, min_chars=10)
     assert min(map(len, blocks)) >= 10
     assert "".join(blocks) == text[:length]
-
-
-def test_long_document_is_encoded_in_pieces_as_if_at_once():
-    text = ("今天的天气很好，我们去公园玩。Hello world! " + "ひらがな" * 10 + "😀" * 50) * 200
-    encoder = ENCODERS["bert uncased"]
-    at_once, in_pieces = encoder.encode(text), encoder.encode_pieces(text)
-    assert at_once.starts.tolist() == in_pieces.starts.tolist()
-    assert at_once.ends.tolist() == in_pieces.ends.tolist()

@@ -11,10 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flash.cli import fill_mask, pretrain
+from flash.cli import fill_mask, prepare, pretrain, tokenizer
 from flash.cli.console import one_line_errors
-from flash.cli.prepare import prepare
-from flash.cli.tokenizer import tokenizer
 
 
 class _OneLineErrors(TyperGroup):
@@ -28,8 +26,8 @@ class _OneLineErrors(TyperGroup):
 app = typer.Typer(cls=_OneLineErrors, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 # In the order of the work, as --help lists them.
-app.command()(tokenizer)
-app.command()(prepare)
+app.command(epilog=tokenizer.EPILOG)(tokenizer.tokenizer)
+app.command(epilog=prepare.EPILOG)(prepare.prepare)
 app.command(epilog=pretrain.EPILOG, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     pretrain.pretrain
 )

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+EPILOG = "Example:  flashquad prepare news/ wiki.jsonl.zst --tokenizer vocab.txt --output runs/data --max-length 512"
+
 
 def prepare(
     output: Annotated[Path, typer.Option(help="Folder to make.")],
@@ -25,15 +27,16 @@ def prepare(
     document_separator: Annotated[
         str, typer.Option(help="Line between two documents of a .txt file; a blank one by default.")
     ] = "",
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="Put the documents in random order (pretrain holds out the last rows).")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the random order.")] = 2022,
     encoding: Annotated[str, typer.Option(help="Encoding of the input, such as gb18030.")] = "utf-8",
     workers: Annotated[int, typer.Option(help="Processes; 0 is one a core.")] = 0,
     log_interval: Annotated[int, typer.Option(min=1, help="Documents between two log lines.")] = 10_000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a dataset that is there.")] = False,
 ) -> None:
-    """Turn text into a dataset for whole-word masking (columns text and chinese_ref).
-
-    Example: flashquad prepare news/ wiki.jsonl.zst --tokenizer vocab.txt --output runs/data --max-length 512
-    """
+    """Turn text into a dataset for whole-word masking (columns text and chinese_ref)."""
     from flash.corpus.documents import ReadingSettings
     from flash.corpus.embedded import embedded_corpus
     from flash.corpus.prepare import PrepareSettings, prepare_dataset
@@ -43,7 +46,7 @@ def prepare(
         inputs or [embedded_corpus()],
         output,
         tokenizer,
-        PrepareSettings(max_length, min_block_chars, reading),
+        PrepareSettings(max_length, min_block_chars, seed if shuffle else None, reading),
         workers=workers,
         overwrite=overwrite,
         log_interval=log_interval,

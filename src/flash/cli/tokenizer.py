@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+EPILOG = "Example:  flashquad tokenizer news/ wiki.jsonl.zst --output runs/vocab --vocab-size 12000"
+
 
 def tokenizer(
     output: Annotated[Path, typer.Option(help="Folder to make.")],
@@ -25,10 +27,7 @@ def tokenizer(
     log_interval: Annotated[int, typer.Option(min=1, help="Documents between two log lines.")] = 10_000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a tokenizer that is there.")] = False,
 ) -> None:
-    """Train a vocabulary in BERT's layout: single Chinese characters, word pieces for other scripts.
-
-    Example: flashquad tokenizer news/ wiki.jsonl.zst --output runs/vocab --vocab-size 12000
-    """
+    """Train a vocabulary in BERT's layout: single Chinese characters, word pieces for other scripts."""
     from flash.corpus.documents import ReadingSettings
     from flash.corpus.embedded import embedded_corpus
     from flash.corpus.tokenizer_training import TokenizerSettings, train_tokenizer

@@ -48,13 +48,8 @@ class Annotator:
             yield Reject("empty_text", document.source, document.line, "no text is left after cleaning")
         for block, spans in self._splitter.split(text):
             if len(block) < self._settings.min_block_chars:
-                yield Reject(
-                    "short_block",
-                    document.source,
-                    document.line,
-                    f"{len(block)} characters, fewer than --min-block-chars {self._settings.min_block_chars}: {block}",
-                    characters=len(block),
-                )
+                detail = f"{len(block)} characters, fewer than the {self._settings.min_block_chars} of a block"
+                yield Reject("short_block", document.source, document.line, detail, characters=len(block))
                 continue
             positions = continuation_positions(self._segmenter.cut(block), spans)
             yield Block(block, positions, len(spans.starts))

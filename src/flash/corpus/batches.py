@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from flash.corpus.annotate import AnnotationSettings, Annotator
 from flash.corpus.arrow import to_record_batch
-from flash.corpus.records import Block, Document, Reject
+from flash.corpus.records import Block, Document, InputSummary, Record, Reject
 
 # Enough that handing over costs nothing beside the work, few enough that some for each worker fit in memory.
 _BATCH_CHARS = 1 << 18
@@ -19,27 +19,32 @@ _BATCH_RECORDS = 4096
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedBatch:
-    """The rows that a batch of documents became, what was left out, and counts of both."""
+    """The rows that a batch of documents became, what was left out, counts of both, and the files that ended in it."""
 
     rows: pa.RecordBatch
     rejects: list[Reject]
+    summaries: list[InputSummary]
     counts: Counter[str]
 
 
 class BatchAnnotator:
-    """Annotates batches of documents; rejects of the reading pass through, so that their order is kept."""
+    """Annotates batches of documents; the other records pass through, so that their order is kept."""
 
     def __init__(self, settings: AnnotationSettings) -> None:
         self._annotator = Annotator(settings)
 
-    def __call__(self, records: list[Document | Reject]) -> AnnotatedBatch:
+    def __call__(self, records: list[Record]) -> AnnotatedBatch:
         """Annotate one batch."""
         blocks: list[Block] = []
         rejects: list[Reject] = []
+        summaries: list[InputSummary] = []
         counts = Counter[str]()
         for record in records:
             if isinstance(record, Reject):
                 rejects.append(record)
+                continue
+            if isinstance(record, InputSummary):
+                summaries.append(record)
                 continue
             counts["documents"] += record.part == 0
             counts["continued_documents"] += record.part == 1
@@ -53,12 +58,12 @@ class BatchAnnotator:
         counts["characters_rejected"] = sum(reject.characters for reject in rejects)
         counts["tokens"] = sum(block.token_count for block in blocks)
         counts["continuation_tokens"] = sum(len(block.chinese_ref) for block in blocks)
-        return AnnotatedBatch(to_record_batch(blocks), rejects, counts)
+        return AnnotatedBatch(to_record_batch(blocks), rejects, summaries, counts)
 
 
-def in_batches(records: Iterable[Document | Reject]) -> Iterator[list[Document | Reject]]:
+def in_batches(records: Iterable[Record]) -> Iterator[list[Record]]:
     """Group records into batches of about equal work."""
-    batch: list[Document | Reject] = []
+    batch: list[Record] = []
     size = 0
     for record in records:
         batch.append(record)

@@ -45,7 +45,7 @@ class HashedFile:
         with self._path.open("rb", buffering=0) as file:
             stream: Any = _Observed(file, self._observe)
             if compression == "xz":  # which pyarrow does not read
-                stream = lzma.LZMAFile(stream)
+                stream = lzma.LZMAFile(stream)  # noqa: SIM115 closing it would do nothing more
             elif compression is not None:
                 # goes on over several compressed frames and notices a missing end; zstandard's streams do neither
                 stream = pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), compression)

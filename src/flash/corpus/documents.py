@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from flash.corpus.byte_streams import CHUNK_BYTES, HashedFile
 from flash.corpus.input_files import InputFile
 from flash.corpus.lines import Line, UnsupportedTextError, check_encoding, read_lines
-from flash.corpus.records import Document, Reject
+from flash.corpus.records import Document, InputSummary, Record, Reject
 from flash.corpus.sentences import last_sentence_end
 
 # Room for a JSON line of 100 MB; parsing takes about four times its bytes at once, so there must be some limit.
@@ -37,20 +37,8 @@ class ReadingSettings:
     max_document_chars: int = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class InputSummary:
-    """What was read of one file; the hash is of its bytes as they lie on disk."""
-
-    path: str
-    byte_count: int
-    sha256: str
-    document_count: int
-
-
-def read_documents(
-    file: InputFile, settings: ReadingSettings, on_read: Callable[[int], object]
-) -> Generator[Document | Reject, None, InputSummary]:
-    """Yield a file's documents, and a `Reject` for every part of it that cannot be read; return the summary.
+def read_documents(file: InputFile, settings: ReadingSettings, on_read: Callable[[int], object]) -> Iterator[Record]:
+    """Yield a file's documents, a `Reject` for every part of it that cannot be read, and in the end its summary.
 
     Args:
         file: Text or JSON lines.
@@ -71,7 +59,7 @@ def read_documents(
     except OSError as error:
         detail = f"{error.strerror or error}; make it readable or replace it (what was read of it is kept)"
         yield Reject("unreadable_file", file.name, None, detail)
-    return InputSummary(file.name, stream.byte_count, stream.sha256, document_count)
+    yield InputSummary(file.name, stream.byte_count, stream.sha256, document_count)
 
 
 def _read(file: InputFile, stream: HashedFile, settings: ReadingSettings) -> Iterator[Document | Reject]:
@@ -87,15 +75,19 @@ def _text_documents(
 ) -> Iterator[Document | Reject]:
     builder = _DocumentBuilder(source, settings.max_document_chars)
     last_number = 0
-    for line in lines:
-        if isinstance(line, Reject):
-            yield line
-            continue
-        begins_line, last_number = line.number != last_number, line.number
-        if begins_line and line.is_last_piece and line.text.strip() == settings.document_separator:
-            yield from builder.finish()
-        else:
-            yield from builder.add(line.text, line.number, after="\n" if begins_line else "")
+    try:
+        for line in lines:
+            if isinstance(line, Reject):
+                yield line
+                continue
+            begins_line, last_number = line.number != last_number, line.number
+            if begins_line and line.is_last_piece and line.text.strip() == settings.document_separator:
+                yield from builder.finish()
+            else:
+                yield from builder.add(line.text, line.number, after="\n" if begins_line else "")
+    except OSError:
+        yield from builder.finish()  # what was read before a damaged archive broke off
+        raise
     yield from builder.finish()
 
 
@@ -125,19 +117,15 @@ def _text_of_json(line: Line, source: str, key: str) -> str | Reject:
     try:
         row = json.loads(line.text)
     except (ValueError, RecursionError) as error:
-        return Reject(
-            "broken_json", source, line.number, f"{error}: write one whole JSON object on each line"
-        )
+        return Reject("broken_json", source, line.number, f"{error}: write one whole JSON object on each line")
     if not isinstance(row, dict):
         detail = f"{_shown(row)} is no object: write {{{json.dumps(key)}: ...}} on each line"
         return Reject("broken_json", source, line.number, detail)
     if key not in row:
-        detail = f"no key {key!r} among {_shown(list(row))}: name the key of the text with --json-key"
+        detail = f"no key {key!r} among {_shown(list(row))}: name the key that holds the text (json_key)"
         return Reject("missing_key", source, line.number, detail)
     if not isinstance(row[key], str):
-        detail = (
-            f"the value of {key!r} is {_shown(row[key])}, no string: put the text there, or name another key"
-        )
+        detail = f"the value of {key!r} is {_shown(row[key])}, no string: put the text there, or name another key"
         return Reject("not_a_string", source, line.number, detail)
     if not row[key].strip():
         return Reject("empty_text", source, line.number, f"the value of {key!r} is blank")

@@ -31,7 +31,7 @@ class InputFile:
 
 
 def printable(path: Path) -> str:
-    """Return a path as text that can be printed and stored: on one line, bytes that are no UTF-8 as ``\\xNN``."""
+    """Return a path as text on one line that can be printed and stored, with escapes for all that cannot."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
@@ -45,40 +45,36 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def find_input_files(
-    paths: Sequence[Path], *, kinds: Collection[Kind] = ("text", "json"), default_kind: Kind = "text"
+    paths: Sequence[Path], *, kinds: Collection[Kind] = ("text", "json")
 ) -> tuple[list[InputFile], list[Reject]]:
     """List the files to read, sorted by path within each folder, and what was left out.
 
     A folder is searched to the bottom for files whose names end in ``.txt`` or ``.jsonl``, ``.json``, ``.ndjson`` (as
-    ``kinds`` asks), compressed or not. A file that the user names is taken whatever its name ends in, as
-    ``default_kind`` where the name does not say.
+    ``kinds`` asks), compressed or not. A file that the user names is taken whatever its name ends in, as text where
+    the name does not say.
 
     Raises:
         InputError: A path does not exist, or there is no file to read.
     """
     files: list[InputFile] = []
     rejects: list[Reject] = []
-    for path in paths:
+    for path in map(Path, paths):
         if not path.exists():
             raise InputError(f"{printable(path)} does not exist: check the path of the input")
         if not path.is_dir():
-            files.append(InputFile(path, kind_of(path) or default_kind))
+            files.append(InputFile(path, kind_of(path) or "text"))
             continue
         for found in _walk(path, rejects):
             kind = kind_of(found)
             if kind is not None and kind in kinds:
                 files.append(InputFile(found, kind))
             else:
-                detail = (
-                    "its name does not end like a text or JSON lines file; name the file itself to read it"
-                )
+                detail = "left out for the ending of its name: name the file itself to read it"
                 rejects.append(Reject("other_file", printable(found), None, detail))
     if not files:
-        named = ", ".join(printable(path) for path in paths)
+        named = ", ".join(printable(Path(path)) for path in paths)
         endings = ", ".join(suffix for suffix, kind in _KIND_OF_SUFFIX.items() if kind in kinds)
-        raise InputError(
-            f"no file to read in {named}: looked for {endings}, also with .gz, .bz2, .xz or .zst"
-        )
+        raise InputError(f"no file to read in {named}: looked for {endings}, also with .gz, .bz2, .xz or .zst")
     return files, rejects
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,10 +11,10 @@ from pathlib import Path
 from flash.corpus.documents import ReadingSettings, read_documents
 from flash.corpus.input_files import InputFile, find_input_files
 from flash.corpus.lines import check_encoding
-from flash.corpus.progress import ReadingProgress
+from flash.corpus.progress import WorkProgress
 from flash.corpus.records import Document, Reject
 from flash.corpus.rejects import RejectLog, RejectTally
-from flash.corpus.shuffle import shuffled_lines
+from flash.corpus.shuffle import LineShuffler, encode_json_line
 from flash.corpus.staging import check_replaceable, scratch_folder, staged
 from flash.corpus.workers import ordered_map, usable_workers
 from flash.errors import InputError
@@ -73,10 +72,14 @@ def merge_to_jsonl(
             files, converted, skipped, settings, workers=workers, overwrite=False, log_interval=log_interval
         )
         lines = _take_lines(converted)
-        if settings.shuffle_seed is not None:
-            lines = shuffled_lines(lines, scratch / "buckets", random.Random(settings.shuffle_seed))
         with partial.open("wb") as file:
-            file.writelines(lines)
+            if settings.shuffle_seed is None:
+                file.writelines(lines)
+            else:
+                with LineShuffler(scratch / "buckets", random.Random(settings.shuffle_seed)) as shuffler:
+                    for line in lines:
+                        shuffler.add(line)
+                    file.writelines(shuffler.drain())
     return counts
 
 
@@ -121,15 +124,17 @@ class _FileConverter:
         records = read_documents(file, self._settings.reading, on_read=lambda count: counts.update(bytes=count))
         with staged(output, overwrite=overwrite) as partial, partial.open("wb") as lines:
             for record in records:
-                text = record.text.strip() if isinstance(record, Document) else ""
                 if isinstance(record, Reject):
                     rejects.add(record)
-                elif len(text) < self._settings.min_document_chars:
+                if not isinstance(record, Document):
+                    continue
+                text = record.text.strip()
+                if len(text) < self._settings.min_document_chars:
                     detail = f"{len(text)} characters, fewer than {self._settings.min_document_chars}"
                     rejects.add(Reject("short_document", record.source, record.line, detail, len(text)))
                 else:
-                    row = json.dumps({self._settings.reading.json_key: text}, ensure_ascii=False)
-                    lines.write(row.encode() + b"\n")
+                    row = {self._settings.reading.json_key: text}
+                    lines.write(encode_json_line(row))
                     counts.update(documents=1, characters=len(text))
         return _ConvertedFile(counts, rejects)
 
@@ -150,11 +155,11 @@ def _convert_files(
         rejects.add(reject)
     total_bytes = sum(file.path.stat().st_size for file in files)
     tasks = ((file, output, overwrite) for file, output in zip(files, outputs, strict=True))
-    with ReadingProgress("to jsonl", total_bytes, log_interval) as progress:
+    with WorkProgress("to jsonl", total_bytes, log_interval) as progress:
         for converted in ordered_map(_FileConverter, (settings,), tasks, usable_workers(workers, total_bytes)):
             counts.update(converted.counts)
             rejects.merge(converted.rejects)
-            progress.add_bytes(converted.counts["bytes"])
+            progress.advance(converted.counts["bytes"])
             progress.add_documents(converted.counts["documents"])
     rejects.summarize()
     if not counts["documents"]:

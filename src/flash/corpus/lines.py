@@ -47,9 +47,7 @@ def check_encoding(encoding: str) -> str:
         name = codecs.lookup(encoding).name.removesuffix("-sig")  # a byte-order mark is dropped anyway
         line_ends = "\r\n".encode(name)
     except LookupError as error:
-        raise InputError(
-            f"unknown encoding {encoding!r}: give one that Python knows, such as gb18030"
-        ) from error
+        raise InputError(f"unknown encoding {encoding!r}: give one that Python knows, such as gb18030") from error
     if line_ends != b"\r\n":
         raise InputError(f"encoding {encoding!r} is not supported: convert the files with iconv -t UTF-8")
     return name
@@ -76,9 +74,7 @@ def split_lines(chunks: Iterable[bytes], max_line_bytes: int) -> Iterator[RawLin
         yield RawLine(number, b"".join(pieces), is_last_piece=True)
 
 
-def read_lines(
-    chunks: Iterator[bytes], source: str, encoding: str, max_line_bytes: int
-) -> Iterator[Line | Reject]:
+def read_lines(chunks: Iterator[bytes], source: str, encoding: str, max_line_bytes: int) -> Iterator[Line | Reject]:
     """Decode line by line; a line, or a piece of a very long one, with bytes that do not decode is a `Reject`.
 
     A byte-order mark at the beginning is dropped.
@@ -112,17 +108,19 @@ def read_lines(
 def _check_looks_like_utf8(head: bytes) -> None:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UnsupportedTextError("looks_like_utf16", "looks like UTF-16: convert it with iconv -f UTF-16 -t UTF-8")
-    lines = [line for line in head.splitlines() if not line.isascii()]
-    bad = [line for line in lines if not _decodes(line, "utf-8")]
-    if 2 * len(bad) > len(lines) and all(_decodes(line, "gb18030") for line in bad):
+    lines = head.splitlines(keepends=True)
+    beyond_ascii = [line for line in lines if not line.isascii()]
+    bad = [line for line in beyond_ascii if not _decodes(line, "utf-8")]
+    if 2 * len(bad) > len(beyond_ascii) and all(_decodes(line, "gb18030") for line in bad):
         detail = "looks like GBK: pass --encoding gb18030, or convert it with iconv -f GB18030 -t UTF-8"
         raise UnsupportedTextError("looks_like_gbk", detail)
 
 
 def _decodes(line: bytes, encoding: str) -> bool:
+    # a line without an end may be cut within a character, by the end of the chunk
+    is_whole = line.endswith((b"\n", b"\r"))
     try:
-        # the chunk may end within a character, so an unfinished one is no fault
-        codecs.getincrementaldecoder(encoding)().decode(line)
+        codecs.getincrementaldecoder(encoding)().decode(line, final=is_whole)
     except UnicodeDecodeError:
         return False
     return True

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ import pyarrow as pa
 from flash.corpus.annotate import AnnotationSettings
 from flash.corpus.arrow import DatasetWriter, write_json
 from flash.corpus.batches import BatchAnnotator, in_batches
-from flash.corpus.documents import InputSummary, ReadingSettings, read_documents
+from flash.corpus.documents import ReadingSettings
 from flash.corpus.input_files import InputFile, find_input_files, printable
 from flash.corpus.lines import check_encoding
-from flash.corpus.progress import ReadingProgress
-from flash.corpus.records import Document, Reject
+from flash.corpus.read_inputs import read_inputs, shuffled
+from flash.corpus.records import InputSummary, Record
 from flash.corpus.rejects import RejectLog
 from flash.corpus.segment import RjiebaSegmenter
-from flash.corpus.staging import staged
+from flash.corpus.staging import scratch_folder, staged
 from flash.corpus.tokenizer_loading import load_tokenizer, tokenizer_description
 from flash.corpus.workers import ordered_map, usable_workers
 from flash.errors import InputError
@@ -31,8 +31,8 @@ from flash.errors import InputError
 _SPECIAL_TOKEN_COUNT = 2
 _MIN_MAX_LENGTH = 16
 
-# Files of which one is in every folder that this command, or the script before it, made.
-DATASET_MARKS = ("dataset_info.json", "manifest.json")
+# All that this command, the script before it, and the reading of the dataset ever put into a dataset's folder.
+_OWN_FILES = ("*.arrow", "*.json", "rejects.jsonl", "tokenizer", "*.lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,13 @@ class PrepareSettings:
     Args:
         max_length: Tokens of a block, [CLS] and [SEP] counted.
         min_block_chars: Shorter blocks are rejected; only documents that short give any.
+        shuffle_seed: Of a random order of documents; None keeps the order of the input.
         reading: How the files are read.
     """
 
     max_length: int = 512
     min_block_chars: int = 10
+    shuffle_seed: int | None = None
     reading: ReadingSettings = field(default_factory=ReadingSettings)
 
     def __post_init__(self) -> None:
@@ -93,9 +95,8 @@ def prepare_dataset(
     """
     settings = settings or PrepareSettings()
     files, skipped = find_input_files(inputs)
-    total_bytes = sum(file.path.stat().st_size for file in files)
-    workers = usable_workers(workers, total_bytes)
-    with staged(output, overwrite=overwrite, marks=DATASET_MARKS) as folder:
+    workers = usable_workers(workers, sum(file.path.stat().st_size for file in files))
+    with staged(output, overwrite=overwrite, own_files=_OWN_FILES) as folder, scratch_folder(output) as scratch:
         loaded = load_tokenizer(tokenizer)
         annotation = AnnotationSettings(
             tokenizer_json=loaded.backend_tokenizer.to_str(),
@@ -105,19 +106,20 @@ def prepare_dataset(
         summaries: list[InputSummary] = []
         counts = Counter[str]()
         with (
-            ReadingProgress("prepare", total_bytes, log_interval) as progress,
             DatasetWriter(folder) as writer,
             RejectLog(folder / "rejects.jsonl") as rejects,
+            closing(_read(files, settings, scratch, log_interval)) as records,
         ):
-            records = chain(skipped, _read_all(files, settings.reading, progress.add_bytes, summaries))
+            for reject in skipped:
+                rejects.add(reject)
             for batch in ordered_map(BatchAnnotator, (annotation,), in_batches(records), workers):
                 writer.write(batch.rows)
                 if on_rows is not None:
                     on_rows(batch.rows)
-                counts.update(batch.counts)
                 for reject in batch.rejects:
                     rejects.add(reject)
-                progress.add_documents(batch.counts["documents"])
+                summaries.extend(batch.summaries)
+                counts.update(batch.counts)
             rejects.summarize()
             if not counts["blocks"]:
                 raise InputError(f"no usable text in {', '.join(map(printable, inputs))}: {rejects.tally}")
@@ -141,11 +143,12 @@ def prepare_dataset(
     return manifest
 
 
-def _read_all(
-    files: Iterable[InputFile],
-    settings: ReadingSettings,
-    on_read: Callable[[int], object],
-    summaries: list[InputSummary],
-) -> Iterator[Document | Reject]:
-    for file in files:
-        summaries.append((yield from read_documents(file, settings, on_read)))
+def _read(
+    files: Sequence[InputFile], settings: PrepareSettings, scratch: Path, log_interval: int
+) -> Generator[Record, None, None]:
+    seed = settings.shuffle_seed
+    title = "prepare" if seed is None else "read"
+    records = read_inputs(files, settings.reading, title=title, log_interval=log_interval)
+    if seed is not None:
+        records = shuffled(records, seed, scratch / "buckets", title="prepare", log_interval=log_interval)
+    yield from records

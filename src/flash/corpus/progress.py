@@ -1,57 +1,71 @@
-"""How far the reading of the input is: a bar on a terminal, plain log lines elsewhere."""
+"""How far the work is: a bar on a terminal, plain log lines elsewhere; both with rate and time left."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+Unit = Literal["bytes", "documents"]
+
+_AMOUNT_COLUMNS: dict[Unit, tuple[type[ProgressColumn], ...]] = {
+    "bytes": (DownloadColumn, TransferSpeedColumn),
+    "documents": (MofNCompleteColumn,),
+}
 
 _logger = logging.getLogger(__name__)
 
 
-class ReadingProgress:
-    """Counts bytes and documents; shows rate and time left.
+class WorkProgress:
+    """Counts work and documents, and shows them.
 
     Args:
         title: What is going on, a word or two.
-        total_bytes: Size of all input files, as on disk.
+        total: All the work, in ``unit``.
         log_interval: Documents between two log lines, where standard error is no terminal.
+        unit: What `advance` counts: bytes of the input as on disk, or documents.
     """
 
-    def __init__(self, title: str, total_bytes: int, log_interval: int) -> None:
+    def __init__(self, title: str, total: int, log_interval: int, unit: Unit = "bytes") -> None:
         self._title = title
-        self._total_bytes = total_bytes
+        self._total = total
+        self._unit = unit
         self._log_interval = log_interval
-        self._bytes = self._documents = 0
+        self._done = self._documents = 0
         self._begin_seconds = time.perf_counter()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
+            *(column() for column in _AMOUNT_COLUMNS[unit]),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not sys.stderr.isatty(),
         )
-        self._task = self._bar.add_task(title, total=total_bytes)
+        self._task = self._bar.add_task(title, total=total)
 
     def __enter__(self) -> Self:
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
-    def add_bytes(self, count: int) -> None:
-        """Count ``count`` more bytes as read."""
-        self._bytes += count
+    def advance(self, count: int) -> None:
+        """Count ``count`` more of the unit as done."""
+        self._done += count
         self._bar.advance(self._task, count)
 
     def add_documents(self, count: int) -> None:
@@ -60,11 +74,11 @@ class ReadingProgress:
         if self._bar.disable and before // self._log_interval != self._documents // self._log_interval:
             seconds = time.perf_counter() - self._begin_seconds
             _logger.info(
-                "%s: %d documents, %.1f of %.1f MB read, %.2f MB/s, %.0f s left",
+                "%s: %d documents, %.0f a second, %.0f %% of the %s, %.0f s left",
                 self._title,
                 self._documents,
-                self._bytes / 1e6,
-                self._total_bytes / 1e6,
-                self._bytes / 1e6 / seconds,
-                seconds * (self._total_bytes - self._bytes) / max(1, self._bytes),
+                self._documents / seconds,
+                100 * self._done / max(1, self._total),
+                self._unit,
+                seconds * (self._total - self._done) / max(1, self._done),
             )

@@ -37,6 +37,20 @@ class Reject:
     characters: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class InputSummary:
+    """What was read of one file, told at its end; the hash is of its bytes as they lie on disk."""
+
+    path: str
+    byte_count: int
+    sha256: str
+    document_count: int
+
+
+# What reading gives, in the order of the input.
+Record = Document | Reject | InputSummary
+
+
 class TokenSpans(NamedTuple):
     """Character offsets of a text's tokens, special tokens left out; ``starts`` never decreases."""
 

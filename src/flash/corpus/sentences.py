@@ -11,9 +11,7 @@ _CHINESE = "\u3040-\u30ff\u3400-\u9fff“‘「『（《【"
 
 # A full stop of Latin script ends a sentence only before a space ("3.14", "a.com"); "!" and "?" also before Chinese,
 # where half-width marks are common. A space or line break after the end belongs to the sentence it ends.
-_SENTENCE_END = re.compile(
-    rf"[。！？…]+[{_CLOSERS}]*\s?|[.!?]+[{_CLOSERS}]*\s|[!?]+[{_CLOSERS}]*(?=[{_CHINESE}])|\n"
-)
+_SENTENCE_END = re.compile(rf"[。！？…]+[{_CLOSERS}]*\s?|[.!?]+[{_CLOSERS}]*\s|[!?]+[{_CLOSERS}]*(?=[{_CHINESE}])|\n")
 # A space behind an ideograph is what a line break or a gap between two phrases became.
 _CLAUSE_END = re.compile(rf"[；，：、;—]+[{_CLOSERS}]*\s?|[,:][{_CLOSERS}]*\s|(?<=[\u3400-\u9fff])\s")
 

@@ -41,7 +41,7 @@ class BlockSplitter:
 
     def split(self, text: str) -> Iterator[tuple[str, TokenSpans]]:
         """Yield each block with the spans of its tokens, exactly as encoding the block alone gives them."""
-        spans = self._encoder.encode_pieces(text)
+        spans = self._encoder.encode_document(text)
         ends = sentence_ends(text)
         begin = 0
         while begin < len(text):
@@ -59,17 +59,15 @@ class BlockSplitter:
 
     def _fitting_end(self, text: str, spans: TokenSpans, begin: int, room: int) -> int:
         """Return the last position up to which at most ``room`` tokens begin, going by the document's spans."""
-        left_out = int(np.searchsorted(spans.starts, begin)) + room
+        left_out = _tokens_before(spans, begin) + room
         end = int(spans.starts[left_out]) if left_out < len(spans.starts) else len(text)
         return max(begin + 1, min(end, begin + room * _MAX_CHARS_PER_TOKEN))
 
     def _block_spans(self, text: str, spans: TokenSpans, begin: int, end: int) -> TokenSpans:
         if not (self._encoder.is_seam(text, begin) and self._encoder.is_seam(text, end)):
             return self._encoder.encode(text[begin:end])
-        first, last = np.searchsorted(spans.starts, (begin, end))
-        return TokenSpans(
-            spans.starts[first:last] - np.int32(begin), spans.ends[first:last] - np.int32(begin)
-        )
+        first, last = _tokens_before(spans, begin), _tokens_before(spans, end)
+        return TokenSpans(spans.starts[first:last] - np.int32(begin), spans.ends[first:last] - np.int32(begin))
 
     def _cut(self, text: str, begin: int, upper: int, ends: Sequence[int]) -> int:
         """Return the best cut in ``(begin, upper]``."""
@@ -90,3 +88,8 @@ class BlockSplitter:
         words = self._segmenter.cut(text[begin : upper + _LOOK_AHEAD_CHARS])
         ends = (begin + length for length in accumulate(map(len, words)))
         return [end for end in ends if end <= upper and not splits_cluster(text, end)]
+
+
+def _tokens_before(spans: TokenSpans, position: int) -> int:
+    # of the array's own type, or numpy converts all of it first
+    return int(spans.starts.searchsorted(np.int32(position)))

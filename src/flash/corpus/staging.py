@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -17,7 +18,7 @@ _logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def staged(output: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -> Iterator[Path]:
+def staged(output: Path, *, overwrite: bool, own_files: Sequence[str] = ()) -> Iterator[Path]:
     """Give a path beside ``output`` to write a file or a folder to; it takes the place of ``output`` at the end.
 
     Whatever ends the block early leaves ``output`` as it was and removes what was written; what a killed process
@@ -26,19 +27,20 @@ def staged(output: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -> Ite
     Args:
         output: Where the result shall be.
         overwrite: Whether something may be there already. An empty folder may, in any case.
-        marks: File names of which one must be in an existing folder, so that no folder of another kind is replaced.
+        own_files: Patterns of the names that this command makes in a folder; a folder with any other is not replaced.
 
     Raises:
         InputError: ``output`` exists, or is being written by another process.
     """
-    output = output.resolve()  # a change of the working folder must not move it, a link must not be replaced
-    check_replaceable(output, overwrite=overwrite, marks=marks)
+    check_replaceable(output, overwrite=overwrite, own_files=own_files)
+    named, output = output, output.resolve()  # a change of the working folder must not move it, a link must stay
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(output.name + ".partial")
     replaced = output.with_name(output.name + ".replaced")
     with _locked(output):
         if replaced.exists() and not output.exists():
             replaced.rename(output)  # a process was killed between the two renames below
+            check_replaceable(named, overwrite=overwrite, own_files=own_files)
         for leftover in (partial, replaced):
             if leftover.exists():
                 _logger.warning("removing %s, left by a run that did not finish", printable(leftover))
@@ -54,19 +56,19 @@ def staged(output: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -> Ite
         _remove(replaced)
 
 
-def check_replaceable(output: Path, *, overwrite: bool, marks: tuple[str, ...] = ()) -> None:
+def check_replaceable(output: Path, *, overwrite: bool, own_files: Sequence[str] = ()) -> None:
     """Raise InputError where `staged` would, so that it is said before hours of work."""
-    is_folder = output.is_dir()
-    if not output.exists() or (is_folder and not any(output.iterdir())):
+    entries = sorted(path.name for path in output.iterdir()) if output.is_dir() else []
+    if not output.exists() or (output.is_dir() and not entries):
         return
     if not overwrite:
-        raise InputError(
-            f"{printable(output)} exists: pass --overwrite to replace it, or name another output"
-        )
-    if is_folder and not any((output / mark).exists() for mark in marks):
-        raise InputError(
-            f"{printable(output)} is no output of this command, so it is not replaced: name another"
-        )
+        raise InputError(f"{printable(output)} exists: pass --overwrite to replace it, or name another output")
+    for name in entries:
+        if not any(fnmatchcase(name, pattern) for pattern in own_files):
+            raise InputError(
+                f"{printable(output)} is not replaced, because it holds {printable(Path(name))}, which is none of this "
+                "command's files: name another output"
+            )
 
 
 @contextmanager

@@ -1,26 +1,37 @@
-"""Text -> character offsets of its tokens, each character encoded once where that is exact."""
+"""Text -> character offsets of its tokens, exactly as the tokenizer gives them, without asking it about every one."""
 
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from itertools import chain
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from flash.corpus.records import TokenSpans
 
-# Encoding takes time in proportion to the text but holds about 150 bytes a token, so a long document is encoded
-# in pieces.
-_PIECE_CHARS = 4096
+# What BertPreTokenizer makes a token of its own whatever stands beside it, and the space, which it drops. Only a few
+# old characters: the Unicode tables of that library and of Python need not agree on later additions.
+_ISOLATED = " 。！？；：，、…—“”‘’（）《》「」『』【】〈〉〔〕,.!?;:()\"'"
+_HAN = range(0x4E00, 0xA000)
+_CODE_POINTS = 0x110000
 
-# Punctuation that BertPreTokenizer makes a token of its own, whatever stands beside it. A few, and old ones:
-# the Unicode tables of the library and of Python need not agree on later additions.
-_ISOLATED = frozenset(" 。！？；：，、…—“”‘’（）《》「」『』【】〈〉〔〕,.!?;:()\"'")
+# Latin words and numbers come again and again; longer runs do not, and would fill the memory.
+_REMEMBERED_RUNS = 1 << 15
+_REMEMBERED_CHARS = 24
+
+# A tokenizer of which nothing is known is given a long text in such pieces: it holds 150 bytes and more a token.
+_PIECE_CHARS = 4096
 
 
 class SpanEncoder:
-    """Encodes without special tokens, and knows where a text may be cut without changing its tokens.
+    """Finds the tokens of a text, special ones left out.
+
+    Of BERT's tokenizers it is known that they set ideographs and punctuation apart, whatever the vocabulary; so only
+    what stands between those is given to the tokenizer. All others are given the text as it is.
 
     Args:
         tokenizer_json: A `tokenizers.Tokenizer` as JSON; its padding and truncation are switched off.
@@ -30,29 +41,22 @@ class SpanEncoder:
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self._isolated, self._isolates_han = _isolated_characters(json.loads(tokenizer_json))
+        self._is_isolated = _isolated_characters(json.loads(tokenizer_json))
+        self._has_seams = bool(self._is_isolated.any())
+        self._encode_remembered = lru_cache(_REMEMBERED_RUNS)(self.encode)
 
     def encode(self, text: str) -> TokenSpans:
-        """Return the spans of the tokens of ``text``, encoded in one go."""
+        """Return the spans of the tokens of ``text``, all of it given to the tokenizer at once."""
         offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
         flat = np.fromiter(chain.from_iterable(offsets), dtype=np.int32, count=2 * len(offsets))
         return TokenSpans(flat[0::2], flat[1::2])
 
-    def encode_pieces(self, text: str) -> TokenSpans:
-        """Return the spans of a text of any length, encoded in pieces cut at seams.
-
-        Equal to `encode` where the tokenizer has seams; a close estimate for any other tokenizer.
-        """
-        starts, ends, begin = [], [], 0
-        while begin < len(text):
-            end = self._piece_end(text, begin)
-            spans = self.encode(text[begin:end])
-            starts.append(spans.starts + np.int32(begin))
-            ends.append(spans.ends + np.int32(begin))
-            begin = end
-        if not starts:
-            return self.encode("")
-        return TokenSpans(np.concatenate(starts), np.concatenate(ends))
+    def encode_document(self, text: str) -> TokenSpans:
+        """Return the spans of a text of any length: those of `encode` for BERT's tokenizers, else a close estimate."""
+        if self._has_seams:
+            return self._encode_between_seams(text)
+        pieces = range(0, len(text), _PIECE_CHARS)
+        return _joined([(begin, self.encode(text[begin : begin + _PIECE_CHARS])) for begin in pieces])
 
     def is_seam(self, text: str, position: int) -> bool:
         """Say whether the tokens of ``text`` are those of its two parts, cut at ``position``, put together.
@@ -61,40 +65,65 @@ class SpanEncoder:
         """
         if position <= 0 or position >= len(text):
             return True
-        return self._is_isolated(text[position - 1]) or self._is_isolated(text[position])
+        return bool(self._is_isolated[ord(text[position - 1])] or self._is_isolated[ord(text[position])])
 
-    def _is_isolated(self, character: str) -> bool:
-        return character in self._isolated or (self._isolates_han and "\u4e00" <= character <= "\u9fff")
+    def _encode_run(self, run: str) -> TokenSpans:
+        return self._encode_remembered(run) if len(run) <= _REMEMBERED_CHARS else self.encode(run)
 
-    def _piece_end(self, text: str, begin: int) -> int:
-        end = begin + _PIECE_CHARS
-        if not self._isolated:
-            return min(end, len(text))
-        while end < len(text) and not self.is_seam(text, end):
-            end += 1
-        return min(end, len(text))
+    def _encode_between_seams(self, text: str) -> TokenSpans:
+        codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+        isolated = self._is_isolated[codes]
+        own = np.flatnonzero(isolated & (codes != ord(" "))).astype(np.int32)
+        edges = np.flatnonzero(np.diff(np.concatenate(([True], isolated, [True]))))
+        begins, ends = edges[0::2], edges[1::2]
+        runs = [
+            (begin, self._encode_run(text[begin:end]))
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
+        ]
+        between = _joined(runs)
+
+        # tokens in the order of the text: where each run's first one goes, all others of the run follow
+        counts = np.zeros(len(text), dtype=np.int32)
+        counts[own] = 1
+        counts[begins] = [len(spans.starts) for _, spans in runs]
+        is_own = np.zeros(len(own) + len(between.starts), dtype=bool)
+        is_own[(np.cumsum(counts) - counts)[own]] = True
+        starts, token_ends = np.empty((2, len(is_own)), dtype=np.int32)
+        starts[is_own], token_ends[is_own] = own, own + 1
+        starts[~is_own], token_ends[~is_own] = between
+        return TokenSpans(starts, token_ends)
 
 
-def _isolated_characters(description: dict) -> tuple[frozenset[str], bool]:
-    """Read from a tokenizer's JSON which characters it always sets apart; nothing for kinds not known here.
+def _joined(pieces: list[tuple[int, TokenSpans]]) -> TokenSpans:
+    """Return the spans of pieces that begin at the given characters, in coordinates of the whole."""
+    if not pieces:
+        empty = np.empty(0, dtype=np.int32)
+        return TokenSpans(empty, empty)
+    shifts = np.repeat([begin for begin, _ in pieces], [len(spans.starts) for _, spans in pieces]).astype(np.int32)
+    starts = np.concatenate([spans.starts for _, spans in pieces])
+    ends = np.concatenate([spans.ends for _, spans in pieces])
+    return TokenSpans(starts + shifts, ends + shifts)
 
-    Known is BERT's own chain (BertNormalizer or none, BertPreTokenizer, WordPiece): it splits on both sides of
-    spaces, punctuation and, if asked, ideographs, and looks at nothing beyond the split. An added token is matched
-    before all that, so its characters do not count, and one that looks at its neighbours spoils every seam.
+
+def _isolated_characters(description: dict[str, Any]) -> NDArray[np.bool_]:
+    """Return for each code point whether the tokenizer of this JSON always sets it apart, as far as that is known.
+
+    Known is BERT's own chain (BertNormalizer or none, BertPreTokenizer, WordPiece): it splits on both sides of spaces,
+    punctuation and, if asked, ideographs, looks at nothing beyond the split, and makes one token of one character.
+    Added tokens are matched before all that, so their characters do not count, and one that looks at its neighbours
+    spoils everything.
     """
-    normalizer = description["normalizer"]
-    known = (
-        description["model"]["type"] == "WordPiece"
-        and (description["pre_tokenizer"] or {}).get("type") == "BertPreTokenizer"
-        and (normalizer is None or normalizer["type"] == "BertNormalizer")
-    )
+    is_isolated = np.zeros(_CODE_POINTS, dtype=bool)
+    normalizer = description["normalizer"] or {}
     added = description["added_tokens"]
-    if not known or any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in added):
-        return frozenset(), False
-    added_characters = set("".join(token["content"] for token in added))
-    isolates_han = (
-        normalizer is not None
-        and normalizer["handle_chinese_chars"]
-        and not any("\u4e00" <= character <= "\u9fff" for character in added_characters)
-    )
-    return _ISOLATED - added_characters, isolates_han
+    if (
+        description["model"]["type"] != "WordPiece"
+        or (description["pre_tokenizer"] or {}).get("type") != "BertPreTokenizer"
+        or normalizer.get("type", "BertNormalizer") != "BertNormalizer"
+        or any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in added)
+    ):
+        return is_isolated
+    is_isolated[[ord(character) for character in _ISOLATED]] = True
+    is_isolated[_HAN.start : _HAN.stop] = normalizer.get("handle_chinese_chars", False)
+    is_isolated[[ord(character) for token in added for character in token["content"]]] = False
+    return is_isolated

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -14,17 +14,17 @@ from transformers import BertTokenizerFast
 
 from flash.corpus.arrow import write_json
 from flash.corpus.clean import clean_text
-from flash.corpus.documents import ReadingSettings, read_documents
-from flash.corpus.input_files import InputFile, find_input_files, printable
+from flash.corpus.documents import ReadingSettings
+from flash.corpus.input_files import find_input_files, printable
 from flash.corpus.lines import check_encoding
-from flash.corpus.progress import ReadingProgress
-from flash.corpus.records import Reject
-from flash.corpus.rejects import RejectLog, RejectTally
+from flash.corpus.read_inputs import read_inputs
+from flash.corpus.records import Document, Reject
+from flash.corpus.rejects import RejectLog
 from flash.corpus.staging import staged
 from flash.corpus.tokenizer_loading import SPECIAL_TOKENS
 from flash.errors import InputError
 
-TOKENIZER_MARKS = ("tokenizer.json", "vocab.txt")
+_OWN_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "manifest.json")
 
 _CONTINUING_PREFIX = "##"
 
@@ -78,19 +78,23 @@ def train_tokenizer(
     """
     settings = settings or TokenizerSettings()
     files, skipped = find_input_files(inputs)
-    with staged(output, overwrite=overwrite, marks=TOKENIZER_MARKS) as folder:
+    with staged(output, overwrite=overwrite, own_files=_OWN_FILES) as folder:
         rejects = RejectLog()
         for reject in skipped:
             rejects.add(reject)
         counts = Counter[str]()
-        for text in _read_texts(files, settings.reading, rejects, "count characters", log_interval):
-            counts.update(text)
+        for record in read_inputs(files, settings.reading, title="count characters", log_interval=log_interval):
+            if isinstance(record, Document):
+                counts.update(clean_text(record.text))
+            elif isinstance(record, Reject):
+                rejects.add(record)
         rejects.summarize()
         counts = _normalized_counts(counts, settings)
         alphabet = _choose_alphabet(counts, settings)
         if not alphabet:
             raise InputError(f"no usable text in {', '.join(map(printable, inputs))}: {rejects.tally}")
-        texts = _read_texts(files, settings.reading, RejectTally(), "train", log_interval)
+        records = read_inputs(files, settings.reading, title="train", log_interval=log_interval)
+        texts = (clean_text(record.text) for record in records if isinstance(record, Document))
         vocab = _train_word_pieces(texts, alphabet, settings)
         BertTokenizerFast(vocab=vocab, do_lower_case=not settings.cased).save_pretrained(str(folder))
         tokens = sorted(vocab, key=vocab.__getitem__)
@@ -105,24 +109,6 @@ def train_tokenizer(
         }
         write_json(folder / "manifest.json", manifest)
     return manifest
-
-
-def _read_texts(
-    files: Sequence[InputFile],
-    settings: ReadingSettings,
-    rejects: RejectLog | RejectTally,
-    title: str,
-    log_interval: int,
-) -> Iterator[str]:
-    total_bytes = sum(file.path.stat().st_size for file in files)
-    with ReadingProgress(title, total_bytes, log_interval) as progress:
-        for file in files:
-            for record in read_documents(file, settings, progress.add_bytes):
-                if isinstance(record, Reject):
-                    rejects.add(record)
-                else:
-                    yield clean_text(record.text)
-                    progress.add_documents(1)
 
 
 def _tokenizer(settings: TokenizerSettings) -> Tokenizer:
@@ -164,9 +150,7 @@ def _joins_words(character: str, settings: TokenizerSettings) -> bool:
     return len(tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(f"a{character}a"))) == 1
 
 
-def _train_word_pieces(
-    texts: Iterable[str], alphabet: Sequence[str], settings: TokenizerSettings
-) -> dict[str, int]:
+def _train_word_pieces(texts: Iterable[str], alphabet: Sequence[str], settings: TokenizerSettings) -> dict[str, int]:
     continuing = [f"{_CONTINUING_PREFIX}{c}" for c in alphabet if _joins_words(c, settings)]
     tokenizer = _tokenizer(settings)
     tokenizer.train_from_iterator(

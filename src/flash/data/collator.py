@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from flash.data.whole_word_mask import mask_whole_words
+from flash.errors import InputError
 
 
 class PretrainingRow(TypedDict):
@@ -44,7 +45,7 @@ class WholeWordMaskCollator:
         pad_to_multiple_of: int = 1,
     ) -> None:
         if not 0.0 < mask_probability < 1.0:
-            raise ValueError(f"mask_probability must lie between 0 and 1, got {mask_probability}; 0.15 is BERT's")
+            raise InputError(f"mask_probability must lie between 0 and 1, got {mask_probability}; 0.15 is BERT's")
         self.mask_probability = mask_probability
         self.seed = seed
         self.pad_to = pad_to

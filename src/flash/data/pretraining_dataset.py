@@ -7,6 +7,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute
 import torch
 from torch.utils.data import Dataset
@@ -18,6 +19,14 @@ from flash.data.tokenization import tokenize_rows
 from flash.errors import InputError
 
 logger = logging.getLogger(__name__)
+
+_TOKENIZED = datasets.Features(
+    {
+        "input_ids": datasets.List(datasets.Value("int32")),
+        "continuations": datasets.List(datasets.Value("int32")),
+        "row": datasets.Value("int64"),
+    }
+)
 
 
 class PretrainingDataset(Dataset[PretrainingRow]):
@@ -40,8 +49,12 @@ class PretrainingDataset(Dataset[PretrainingRow]):
             epoch=int(self._epoch),
         )
 
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the masks of this epoch from now on; called by the Trainer."""
+    def use_masks_of_epoch(self, epoch: int) -> None:
+        """Draw the masks of this epoch from now on, in loader workers too.
+
+        Not named ``set_epoch``: accelerate calls that of itself, but not after a resume in mid-epoch and not under
+        torchrun, and counts up through repeated validations.
+        """
         self._epoch.fill_(epoch)
 
 
@@ -49,7 +62,7 @@ def load_prepared_folder(folder: str | Path) -> datasets.Dataset:
     """Open a folder with the columns ``text`` and ``chinese_ref``, of ours or of the earlier repository.
 
     Raises:
-        InputError: Not such a folder, or without the columns, or without rows.
+        InputError: Not such a folder, damaged, or without the columns or rows.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -58,10 +71,11 @@ def load_prepared_folder(folder: str | Path) -> datasets.Dataset:
         )
     try:
         dataset = datasets.load_from_disk(str(folder))
-    except FileNotFoundError as error:
+    except IndexError:  # datasets writes no file for no rows, and then looks for the first
+        dataset = datasets.Dataset.from_dict({"text": [], "chinese_ref": []})
+    except (OSError, ValueError) as error:  # pyarrow and json derive theirs from these two
         raise InputError(
-            f"{folder} is not a dataset folder (no state.json or dataset_info.json in it); make one with "
-            "`flashquad prepare`"
+            f"{folder} is no whole dataset folder ({' '.join(str(error).split())}); make one with `flashquad prepare`"
         ) from error
     if isinstance(dataset, datasets.DatasetDict):
         raise InputError(
@@ -75,13 +89,30 @@ def load_prepared_folder(folder: str | Path) -> datasets.Dataset:
         )
     if len(dataset) == 0:
         raise InputError(f"{folder} holds no rows; prepare some text with `flashquad prepare`")
+    positions = dataset.features.arrow_schema.field("chinese_ref").type
+    if not (pa.types.is_list(positions) or pa.types.is_large_list(positions)) or not (
+        pa.types.is_integer(positions.value_type) or pa.types.is_null(positions.value_type)
+    ):
+        raise InputError(
+            f"{folder}: the column chinese_ref must hold lists of integers, it holds {positions}; prepare the text "
+            "with `flashquad prepare`"
+        )
     return dataset
 
 
 def read_manifest(folder: str | Path) -> dict | None:
-    """Read the manifest of a prepared folder; None for a folder of the earlier repository, which has none."""
+    """Read the manifest of a prepared folder; None for a folder of the earlier repository, which has none.
+
+    Raises:
+        InputError: It is damaged.
+    """
     path = Path(folder) / "manifest.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); prepare the text again with `flashquad prepare`") from error
 
 
 def tokenize_dataset(
@@ -112,11 +143,12 @@ def tokenize_dataset(
         with_indices=True,
         batched=True,
         remove_columns=dataset.column_names,
+        features=_TOKENIZED,
         num_proc=workers if workers > 1 else None,
         load_from_cache_file=not overwrite_cache,
         desc="tokenize",
     )
-    lengths = pyarrow.compute.list_value_length(tokenized.data.column("input_ids"))
+    lengths = pa.compute.list_value_length(tokenized.data.column("input_ids"))
     empty = np.flatnonzero(np.asarray(lengths) == 0)
     if len(empty):
         rows = tokenized.data.column("row").take(empty).to_pylist()
@@ -131,10 +163,12 @@ def tokenize_dataset(
         )
         tokenized = tokenized.select(np.flatnonzero(np.asarray(lengths) > 0))
     if len(tokenized) == 0:
-        raise InputError(
-            f"{folder}: the chinese_ref of every row points outside its text; it was prepared with another tokenizer. "
-            "Prepare the text again with `flashquad prepare`"
+        reason = (
+            "the chinese_ref of every row points outside its text; it was prepared with another tokenizer"
+            if len(empty)
+            else "every text is empty"
         )
+        raise InputError(f"{folder}: {reason}. Prepare text anew with `flashquad prepare`")
     return tokenized
 
 
@@ -146,8 +180,8 @@ def _check_vocabulary(manifest: dict | None, folder: str | Path, tokenizer: PreT
     if made_with["sha256"] != tokenizer_fingerprint(tokenizer):
         raise InputError(
             f"{folder} was prepared with the tokenizer {made_with['name']} ({made_with['vocab_size']} tokens), not "
-            f"with {tokenizer.name_or_path} ({len(tokenizer)} tokens); its word references count the tokens of the former. "
-            "Pass that tokenizer, or prepare the text again with this one"
+            f"with {tokenizer.name_or_path} ({len(tokenizer)} tokens); its word references count the tokens of the "
+            "former. Pass that tokenizer, or prepare the text again with this one"
         )
 
 

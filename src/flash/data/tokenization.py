@@ -17,7 +17,8 @@ def tokenize_rows(
 ) -> dict[str, list[Any]]:
     """Tokenize a batch of rows; a row longer than ``max_length`` becomes several, so that no text is lost.
 
-    A row whose references point outside its text is returned without tokens, for the caller to count and leave out.
+    A row whose references are null or point outside its text is returned without tokens, for the caller to count and
+    leave out.
 
     Args:
         rows: Columns ``text`` and ``chinese_ref``: positions, [CLS] counted, of the tokens that continue a word.
@@ -32,28 +33,29 @@ def tokenize_rows(
     """
     columns: dict[str, list[Any]] = {"input_ids": [], "continuations": [], "row": []}
     encoded = tokenizer(
-        rows["text"], add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False
+        [text or "" for text in rows["text"]],
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
     )["input_ids"]
     piece_ids = _word_piece_ids(tokenizer) if mark_word_pieces else None
     for token_ids, references, number in zip(encoded, rows["chinese_ref"], row_numbers, strict=True):
         tokens = np.asarray(token_ids, dtype=np.int32)
         continues = np.zeros(len(tokens), dtype=bool)
-        positions = np.asarray(references, dtype=np.int64) - 1  # [CLS] is not among the tokens here
-        if np.any((positions < 0) | (positions >= len(tokens))):
-            tokens, continues = tokens[:0], continues[:0]
-            columns["input_ids"].append(tokens)
+        positions = np.asarray(references or [], dtype=np.int64) - 1  # [CLS] is not among the tokens here
+        if references is None or np.any((positions < 0) | (positions >= len(tokens))):
+            columns["input_ids"].append(tokens[:0])
             columns["continuations"].append(np.zeros(0, dtype=np.int32))
             columns["row"].append(number)
             continue
         continues[positions] = True
         if piece_ids is not None:
             continues |= np.isin(tokens, piece_ids)
-        if len(continues):
-            continues[0] = False
         for start, end in _pieces(continues, max_length - 2):
             ids = (tokenizer.cls_token_id, *tokens[start:end], tokenizer.sep_token_id)
             columns["input_ids"].append(np.asarray(ids, dtype=np.int32))
-            columns["continuations"].append(np.flatnonzero(continues[start:end]).astype(np.int32) + np.int32(1))
+            # the first token starts a word for this row, also where its word began in the row before
+            columns["continuations"].append(np.flatnonzero(continues[start + 1 : end]).astype(np.int32) + np.int32(2))
             columns["row"].append(number)
     return columns
 

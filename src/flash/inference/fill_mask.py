@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from flash.corpus.tokenizer_loading import load_tokenizer
@@ -75,8 +76,7 @@ class MaskFiller:
             )
         inputs = self.tokenizer(text, return_tensors="pt", return_token_type_ids=False)
         masked = inputs["input_ids"] == self.tokenizer.mask_token_id
-        labels = torch.where(masked, 0, -100)  # any label: they only say which logits are wanted
-        logits = self.model(**inputs, labels=labels, scored_logits_only=True).logits  # (masks, vocab_size)
+        logits = self.model(**inputs).logits[masked]  # (masks, vocab_size)
         top = logits.float().softmax(dim=-1).topk(top_k)
         masks = [
             [
@@ -91,7 +91,7 @@ class MaskFiller:
 def _load_model(name: str) -> PreTrainedModel:
     try:
         model = AutoModelForMaskedLM.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         # transformers explains at length; the first sentence says what is wrong
         reason = " ".join(str(error).split()).split(". ")[0]
         raise InputError(f"cannot load a masked language model from {name}: {reason}") from error

@@ -1,5 +1,6 @@
 """What a pretraining run is told: the flags of the earlier command line and those of transformers' Trainer."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import yaml
 from transformers import TrainingArguments
 
 from flash.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -70,6 +73,10 @@ class PretrainingArguments(TrainingArguments):
     )
     adam_epsilon: float = field(default=1e-6, metadata={"help": "Epsilon of AdamW."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Not used: the collator needs every column."})
+    ddp_find_unused_parameters: bool | None = field(
+        default=False,
+        metadata={"help": "Look for parameters without a gradient in each step; every one has one."},
+    )
 
     def __post_init__(self) -> None:
         """Map the earlier names, check what transformers does not, then do what it does."""
@@ -93,14 +100,30 @@ class PretrainingArguments(TrainingArguments):
             self.do_train = True  # a bare command means to train, as --do_train says
         self.remove_unused_columns = False
         has_validation = self.validation_dir is not None or self.validation_split > 0
+        if not self.do_train and (self.init_model is None or not has_validation):
+            raise InputError(
+                "--do_eval without --do_train scores a model on held-out rows: name the model with --init_model, and "
+                "the rows with --validation_dir or --validation_split"
+            )
         if self.eval_strategy == "no" and has_validation and self.do_train:
             self.eval_strategy = self.save_strategy
             self.eval_steps = self.eval_steps or self.save_steps  # type: ignore[has-type]
         if not torch.accelerator.is_available():
             self.use_cpu = True  # without it TrainingArguments refuses bf16
+        if self.fp16 and self.use_cpu:
+            logger.warning("--fp16 has no effect on a CPU: the run is in float32; a CPU can do --bf16")
+            self.fp16 = False
         if self.logging_dir is None:
             self.logging_dir = f"{self.output_dir.rstrip('/')}/logs"
         super().__post_init__()
+        if self.n_gpu > 1:
+            # the stock Trainer would take nn.DataParallel: slower than a process a GPU, and its losses are vectors
+            logger.warning(
+                "only one of %d GPUs is used; torchrun --nproc_per_node %d run_mlm_wwm.py ... uses all",
+                self.n_gpu,
+                self.n_gpu,
+            )
+            self._n_gpu = 1
 
     def config_settings(self) -> dict[str, Any] | None:
         """Return the settings of a new model, or None where none were given."""

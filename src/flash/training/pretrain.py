@@ -9,6 +9,7 @@ from pathlib import Path
 
 import datasets
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -26,11 +27,17 @@ from flash.errors import InputError
 from flash.models.configuration_flash_quad import FLASHQuadConfig
 from flash.models.modeling_flash_quad import FLASHQuadForMaskedLM
 from flash.training.arguments import PretrainingArguments
-from flash.training.checkpoints import checkpoints_newest_first, last_whole_checkpoint
+from flash.training.checkpoints import (
+    checkpoints_newest_first,
+    last_whole_checkpoint,
+    saying_how_to_go_on,
+    steps_done,
+    why_unusable,
+)
 from flash.training.progress import TokenProgressCallback
 from flash.training.recipes import load_recipe
 from flash.training.report import draw_curves, write_model_card
-from flash.training.trainer import MaskedLMTrainer
+from flash.training.trainer import MaskedLMTrainer, MaskEpochCallback
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +66,8 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     checkpoint = _find_checkpoint(args)
     set_seed(args.seed)
     model = _build_model(args, tokenizer)
+    if checkpoint is not None:
+        _check_same_settings(checkpoint, model)
     with args.main_process_first(desc="tokenize"):  # the other ranks find its cache
         train_rows, validation_rows = _load_rows(args, tokenizer)
     collator = WholeWordMaskCollator(
@@ -81,13 +90,18 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(MaskEpochCallback(train_rows))
     trainer.add_callback(TokenProgressCallback(show_bar=sys.stderr.isatty() and not args.disable_tqdm))
     if "tensorboard" in reporters and trainer.is_world_process_zero():
-        tensorboard = TensorBoardCallback(_tensorboard_writer(logging_dir, checkpoint))
+        tensorboard = TensorBoardCallback(_tensorboard_writer(logging_dir, args, checkpoint))
         tensorboard.logging_dir = str(logging_dir)  # it opens the folder anew for what is logged after training
         trainer.add_callback(tensorboard)
 
     if args.do_train:
+        if checkpoint is None and trainer.is_world_process_zero():
+            # only now, when nothing can be found wrong with the arguments any more
+            for folder in checkpoints_newest_first(args.output_dir):
+                shutil.rmtree(folder)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     metrics = _final_metrics(trainer) if validation_rows is not None else {}
     result = PretrainingResult(
@@ -97,7 +111,8 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
         metrics=metrics,
     )
     if args.do_train:
-        trainer.save_model()
+        with saying_how_to_go_on(result.model_dir):
+            trainer.save_model()
         if trainer.is_world_process_zero():
             trainer.state.save_to_json(str(result.model_dir / "trainer_state.json"))
             draw_curves(trainer.state.log_history, result.curves)
@@ -107,6 +122,7 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
                 command=command,
                 manifest=read_manifest(args.train_dir),
                 log_history=trainer.state.log_history,
+                steps=trainer.state.global_step,
                 tokens_seen=trainer.tokens_seen,
                 train_rows=len(train_rows),
                 validation_rows=0 if validation_rows is None else len(validation_rows),
@@ -122,12 +138,16 @@ def _final_metrics(trainer: MaskedLMTrainer) -> dict[str, float]:
     return trainer.evaluate()
 
 
-def _tensorboard_writer(logging_dir: Path, checkpoint: Path | None) -> "torch.utils.tensorboard.SummaryWriter":
+def _tensorboard_writer(
+    logging_dir: Path, args: PretrainingArguments, checkpoint: Path | None
+) -> "torch.utils.tensorboard.SummaryWriter":
     from torch.utils.tensorboard import SummaryWriter
 
-    # what a killed run logged after the checkpoint is logged again: without the purge its curve would double back
-    step = None if checkpoint is None else int(checkpoint.name.split("-")[-1]) + 1
-    return SummaryWriter(log_dir=str(logging_dir), purge_step=step)
+    # what a killed or replaced run logged from here on is logged again: without the purge its curve would double back
+    first_step = None
+    if args.do_train:
+        first_step = 0 if checkpoint is None else steps_done(checkpoint) + 1
+    return SummaryWriter(log_dir=str(logging_dir), purge_step=first_step)
 
 
 def _find_checkpoint(args: PretrainingArguments) -> Path | None:
@@ -135,24 +155,24 @@ def _find_checkpoint(args: PretrainingArguments) -> Path | None:
     output_dir = Path(args.output_dir)
     if args.resume_from_checkpoint:
         named = Path(args.resume_from_checkpoint)
-        if not named.is_dir():
-            raise InputError(f"--resume_from_checkpoint {named}: no such folder")
+        fault = why_unusable(named) if named.is_dir() else "no such folder"
+        if fault is not None:
+            raise InputError(f"--resume_from_checkpoint {named}: {fault}; leave it out to take the last whole one")
         return named
-    if not args.do_train or not output_dir.exists():
-        return None
-    checkpoints = checkpoints_newest_first(output_dir)
-    if args.overwrite_output_dir:
-        if args.process_index == 0:
-            for folder in checkpoints:
-                shutil.rmtree(folder)
-            for events in Path(args.logging_dir or output_dir).glob("events.out.tfevents.*"):
-                events.unlink()  # two runs in one TensorBoard folder show as one curve that doubles back
+    if not args.do_train or not output_dir.exists() or args.overwrite_output_dir:
         return None
     checkpoint = last_whole_checkpoint(output_dir)
     if checkpoint is not None:
-        print(f"resume from {checkpoint}")
+        if args.process_index == 0:
+            print(f"resume from {checkpoint}")
         return checkpoint
-    others = [path.name for path in output_dir.iterdir() if path not in checkpoints and path.name != "logs"]
+    # a run that was killed before its first whole checkpoint leaves these two
+    checkpoints, logs = checkpoints_newest_first(output_dir), Path(args.logging_dir or output_dir).resolve()
+    others = sorted(
+        path.name
+        for path in output_dir.iterdir()
+        if path not in checkpoints and not logs.is_relative_to(path.resolve())
+    )
     if others:
         raise InputError(
             f"{output_dir} exists and holds {others[0]} but no whole checkpoint; name another --output_dir, or pass "
@@ -161,11 +181,23 @@ def _find_checkpoint(args: PretrainingArguments) -> Path | None:
     return None
 
 
+def _check_same_settings(checkpoint: Path, model: PreTrainedModel) -> None:
+    """Refuse other model settings than the checkpoint's: weights that do not fit would be left as they are."""
+    saved = type(model.config).from_pretrained(checkpoint)
+    for name in type(model.config).__annotations__:
+        before, now = getattr(saved, name), getattr(model.config, name)
+        if before != now:
+            raise InputError(
+                f"{checkpoint} was trained with {name}={before}, this run asks for {name}={now}; give the settings and "
+                "the tokenizer of that run again, or another --output_dir"
+            )
+
+
 def _build_model(args: PretrainingArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     if args.init_model is not None:
         if args.config is not None:
             raise InputError("--config is for a new model; --init_model brings its own settings: give one of them")
-        model = AutoModelForMaskedLM.from_pretrained(args.init_model)
+        model = _load_initial_model(args.init_model)
         check_vocabulary_size(model, tokenizer)
         return model
     given = args.config_settings()
@@ -182,6 +214,17 @@ def _build_model(args: PretrainingArguments, tokenizer: PreTrainedTokenizerBase)
         raise InputError(f"--config: {' '.join(str(error).split())}") from error
     model = FLASHQuadForMaskedLM(config)
     check_vocabulary_size(model, tokenizer)
+    return model
+
+
+def _load_initial_model(name: str) -> PreTrainedModel:
+    try:
+        model = AutoModelForMaskedLM.from_pretrained(name)
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split()).split(". ")[0]
+        raise InputError(f"--init_model {name}: no masked language model to be loaded from there: {reason}") from error
+    if not isinstance(model, FLASHQuadForMaskedLM):
+        raise InputError(f"--init_model {name} is a {type(model).__name__}; only a FLASH-Quad model is trained here")
     return model
 
 

@@ -44,6 +44,8 @@ def load_recipe(name: str) -> dict[str, Any]:
         raise InputError(
             f"recipe {name}: unknown key {unknown[0]!r}; the keys are the long flags of `flashquad pretrain --help-all`"
         )
+    if isinstance(settings.get("config"), str):
+        settings["config"] = parse_config_settings(settings["config"])
     return settings
 
 
@@ -54,7 +56,7 @@ def parse_arguments(command_line: list[str], recipe: str | None = None) -> Pretr
         InputError: An unknown recipe, flag or value.
     """
     settings = load_recipe(recipe) if recipe else {}
-    parser = HfArgumentParser(PretrainingArguments, prog="flashquad pretrain", exit_on_error=False)
+    parser = HfArgumentParser(PretrainingArguments, prog="flashquad pretrain", exit_on_error=False, allow_abbrev=False)
     parser.set_defaults(**settings)
     if any(flag in ("-h", "--help") for flag in command_line):
         parser.print_help()
@@ -70,7 +72,7 @@ def parse_arguments(command_line: list[str], recipe: str | None = None) -> Pretr
         )
     if isinstance(namespace.config, str) and recipe:
         # single settings on the command line go over the recipe's, they do not replace them all
-        namespace.config = settings.get("config", {}) | parse_config_settings(namespace.config)
+        namespace.config = (settings.get("config") or {}) | parse_config_settings(namespace.config)
     try:
         return PretrainingArguments(**vars(namespace))
     except ValueError as error:

@@ -38,6 +38,7 @@ def write_model_card(
     command: str,
     manifest: dict | None,
     log_history: list[dict[str, Any]],
+    steps: int,
     tokens_seen: int,
     train_rows: int,
     validation_rows: int,
@@ -96,7 +97,7 @@ fill_mask("今天的天[MASK]很好")
 {command}
 ```
 
-{last["step"] if last else 0:,} steps, {tokens_seen:,} tokens. Settings of `{type(config).__name__}` other than its
+{steps:,} steps, {tokens_seen:,} tokens. Settings of `{type(config).__name__}` other than its
 defaults:
 
 ```json

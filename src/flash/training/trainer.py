@@ -2,15 +2,33 @@
 
 import math
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer
-from transformers.trainer_utils import EvalLoopOutput
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
+
+from flash.data.pretraining_dataset import PretrainingDataset
+from flash.training.checkpoints import saying_how_to_go_on
 
 # what is summed over micro-batches: loss over scored tokens, right predictions, scored tokens, real tokens
 LOSS, CORRECT, SCORED, TOKENS = range(4)
+
+
+class MaskEpochCallback(TrainerCallback):
+    """Has the training rows draw new masks in each epoch, and the same ones when an epoch is resumed."""
+
+    def __init__(self, rows: PretrainingDataset) -> None:
+        self._rows = rows
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tell the rows the epoch."""
+        self._rows.use_masks_of_epoch(int(state.epoch or 0))
 
 
 class MaskedLMTrainer(Trainer):
@@ -40,17 +58,37 @@ class MaskedLMTrainer(Trainer):
         """Compute the loss as the stock Trainer does, and add to the sums."""
         if self._clock is None:
             self._clock = time.monotonic()
+        averaged_over = None
+        if num_items_in_batch is not None:
+            num_items_in_batch = torch.as_tensor(num_items_in_batch).clamp(min=1)  # nothing may be scored: no 0 / 0
+            # the stock Trainer multiplies the loss by the number of ranks, because their gradients are averaged
+            ranks = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+            averaged_over = num_items_in_batch / ranks
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
-        sums = _batch_sums(inputs, outputs, num_items_in_batch)
+        sums = _batch_sums(inputs, outputs, averaged_over)
         self._train_sums = self._train_sums.to(sums.device) + sums
         return (loss, outputs) if return_outputs else loss
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor | int | None]:
+        """Fetch the batches of a step; none if all steps are done, as in a finished run that is started again.
+
+        The stock Trainer looks at the number of steps only after one more.
+        """
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return [], None
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Replace the mean of batch means with the mean over scored tokens, and add the accuracy."""
-        if "loss" in logs:
+        is_last = "train_runtime" in logs
+        if "loss" in logs or is_last:
             loss, correct, scored, tokens = self._over_ranks(self._train_sums)
             self._train_sums = torch.zeros_like(self._train_sums)
             self.tokens_seen += int(tokens)
+        if "loss" in logs:
             now = time.monotonic()
             logs["tokens_per_second"] = tokens / max(now - (self._clock or now), 1e-9)
             self._clock = now
@@ -68,6 +106,7 @@ class MaskedLMTrainer(Trainer):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Score one validation batch; logits are never kept."""
         inputs = self._prepare_inputs(inputs)
+        inputs["labels"][self._own_rows(len(inputs["labels"])) :] = -100
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = model(**inputs, scored_logits_only=True)
         sums = _batch_sums(inputs, outputs, None)
@@ -99,7 +138,8 @@ class MaskedLMTrainer(Trainer):
         # sums since the last log belong to the checkpoint: without them a resumed run logs a partial average
         sums = self._over_ranks(self._train_sums)
         self.state.stateful_callbacks[self._STATE_KEY] = {"sums": sums, "tokens_seen": self.tokens_seen}
-        super()._save_checkpoint(model, trial)
+        with saying_how_to_go_on(Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"):
+            super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -108,6 +148,19 @@ class MaskedLMTrainer(Trainer):
             self.tokens_seen = saved["tokens_seen"]
             if self.is_world_process_zero():  # they are sums over all ranks
                 self._train_sums = torch.tensor(saved["sums"], dtype=torch.float64)
+
+    def _own_rows(self, rows: int) -> int:
+        """Count the rows of a validation batch that are this rank's; accelerate fills the last ones up with repeats."""
+        loader = self.accelerator.gradient_state
+        if not loader.end_of_dataloader or loader.remainder <= 0:
+            return rows
+        return min(max(loader.remainder - self.args.process_index * self.args.eval_batch_size, 0), rows)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # tied weights are saved once, so they are missing from every checkpoint and yet loaded
+        tied = self.model.all_tied_weights_keys
+        load_result.missing_keys[:] = [key for key in load_result.missing_keys if key not in tied]
+        super()._issue_warnings_after_load(load_result)
 
     def _over_ranks(self, sums: Tensor) -> list[float]:
         return self.accelerator.reduce(sums.to(self.args.device), reduction="sum").tolist()

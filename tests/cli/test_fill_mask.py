@@ -1,0 +1,78 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from flash.cli import app
+from flash.inference.fill_mask import MaskFiller
+
+TWO_MASKS = "今天的天[MASK]很好，我们一起去[MASK]园玩吧！"
+
+
+@pytest.fixture
+def fill_mask(toy_run):
+    def run(*arguments, stdin=None):
+        return CliRunner().invoke(app, ["fill-mask", str(toy_run), *arguments], input=stdin)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def filler(toy_run):
+    return MaskFiller(str(toy_run))
+
+
+def test_a_sentence_is_printed_with_five_candidates_for_each_mask(fill_mask, filler):
+    result = fill_mask(TWO_MASKS)
+    assert result.exit_code == 0
+    assert result.stdout == filler.fill(TWO_MASKS).in_brackets() + "\n"
+    assert result.stdout.count("||") == 8
+    assert result.stdout.startswith("今天的天[")
+
+
+def test_the_number_of_candidates_can_be_asked(fill_mask, filler):
+    assert fill_mask(TWO_MASKS, "--top-k", "2").stdout == filler.fill(TWO_MASKS, top_k=2).in_brackets() + "\n"
+
+
+def test_json_is_one_object_a_sentence(fill_mask, filler):
+    result = fill_mask("--json", TWO_MASKS, "[MASK]气")
+    first, second = map(json.loads, result.stdout.splitlines())
+    assert (first["text"], second["text"]) == (TWO_MASKS, "[MASK]气")
+    expected = [
+        [{"token": candidate.token, "probability": candidate.probability} for candidate in candidates]
+        for candidates in filler.fill(TWO_MASKS).masks
+    ]
+    assert first["masks"] == expected
+    assert "天" in result.stdout  # readable, not escaped
+
+
+def test_lines_of_standard_input_are_sentences_and_blank_ones_are_not(fill_mask, filler):
+    result = fill_mask(stdin=f"{TWO_MASKS}\n\n  \n[MASK]气\n")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [filler.fill(text).in_brackets() for text in (TWO_MASKS, "[MASK]气")]
+
+
+def test_a_bad_line_is_named_and_the_good_ones_around_it_are_answered(fill_mask, filler):
+    result = fill_mask(stdin=f"{TWO_MASKS}\n没有\n[MASK]气\n")
+    assert result.exit_code == 2
+    assert result.stdout.splitlines() == [filler.fill(text).in_brackets() for text in (TWO_MASKS, "[MASK]气")]
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("flashquad: no [MASK] in '没有'; write [MASK] where a token is to be filled in")
+
+
+def test_another_tokenizer_can_be_named(fill_mask, filler, toy_vocabulary):
+    result = fill_mask(TWO_MASKS, "--tokenizer", str(toy_vocabulary))
+    assert result.stdout == filler.fill(TWO_MASKS).in_brackets() + "\n"
+
+
+def test_a_model_that_is_not_there_is_one_line(tmp_path):
+    result = CliRunner().invoke(app, ["fill-mask", str(tmp_path / "nowhere"), TWO_MASKS])
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"flashquad: cannot load a masked language model from {tmp_path}/nowhere: ")
+
+
+def test_help_has_an_example():
+    result = CliRunner().invoke(app, ["fill-mask", "--help"])
+    assert result.exit_code == 0
+    assert "flashquad fill-mask ./wwm_flash_small" in result.stdout

@@ -1,0 +1,77 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from flash.corpus.input_files import find_input_files, kind_of, printable
+from flash.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.txt", "text"),
+        ("a.TXT.zst", "text"),
+        ("a.jsonl", "json"),
+        ("a.json.gz", "json"),
+        ("a.md", None),
+        ("a.gz", None),
+    ],
+)
+def test_name_says_the_kind(name, kind):
+    assert kind_of(Path(name)) == kind
+
+
+def test_folder_is_searched_in_the_order_of_names(tmp_path):
+    for name in ("b/2.txt", "b/1.txt", "a.jsonl", "c/文件 名字.txt", "b.txt", "notes.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    files, rejects = find_input_files([tmp_path])
+    names = [str(file.path.relative_to(tmp_path)) for file in files]
+    assert names == ["a.jsonl", "b/1.txt", "b/2.txt", "b.txt", "c/文件 名字.txt"]
+    assert [(reject.reason, Path(reject.source).name) for reject in rejects] == [("other_file", "notes.md")]
+
+
+def test_named_file_is_taken_whatever_its_name(tmp_path):
+    (tmp_path / "corpus").touch()
+    files, _ = find_input_files([tmp_path / "corpus"])
+    assert [file.kind for file in files] == ["text"]
+
+
+def test_link_to_a_folder_above_does_not_go_round_for_ever(tmp_path):
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    files, _ = find_input_files([tmp_path])
+    assert len(files) == 1
+
+
+def test_folder_that_cannot_be_listed_is_reported(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "closed").mkdir()
+    list_folder = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return list_folder(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    files, rejects = find_input_files([tmp_path])
+    assert len(files) == 1
+    assert [reject.reason for reject in rejects] == ["unreadable_folder"]
+
+
+def test_path_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        find_input_files([tmp_path / "nowhere"])
+
+
+def test_folder_without_text_is_refused(tmp_path):
+    (tmp_path / "a.md").touch()
+    with pytest.raises(InputError, match=r"no file to read in .*\.txt"):
+        find_input_files([tmp_path])
+
+
+def test_any_path_is_printed_on_one_line():
+    assert printable(Path("名 字\n换行.txt")) == "名 字\\n换行.txt"
+    assert printable(Path(os.fsdecode(b"bad\xff.txt"))) == "bad\\xff.txt"

@@ -1,0 +1,294 @@
+import json
+import logging
+import os
+import resource
+import shutil
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import BertConfig, BertForMaskedLM
+
+from flash import FLASHQuadForMaskedLM
+from flash.corpus.tokenizer_loading import load_tokenizer
+from flash.errors import InputError
+from flash.training.pretrain import pretrain, result_summary
+
+from toy_pretraining import (
+    SENTENCES,
+    TOKENS,
+    TOY_CONFIG,
+    curve,
+    earlier_folder,
+    earlier_references,
+    log_history,
+    run_python,
+    toy_arguments,
+)
+
+COMMAND = "flashquad pretrain --recipe toy"
+
+
+@pytest.fixture
+def train(toy_dataset, tmp_path):
+    def run(output="out", *, train_dir=toy_dataset, **changes):
+        output_dir = tmp_path / output
+        return pretrain(toy_arguments(train_dir, output_dir, **changes), command=COMMAND), output_dir
+
+    return run
+
+
+def scalars(logging_dir, tag):
+    accumulator = EventAccumulator(str(logging_dir))
+    accumulator.Reload()
+    return [(event.step, event.value) for event in accumulator.Scalars(tag)]
+
+
+# ---- what a run leaves
+
+
+def test_the_model_folder_works_in_a_fresh_process_with_the_classes_of_transformers(toy_run, tmp_path):
+    code = """
+import json, sys
+import flash
+from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+model = AutoModelForMaskedLM.from_pretrained(sys.argv[1])
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+candidates = pipeline("fill-mask", model=sys.argv[1])("今天的天[MASK]很好")
+print(json.dumps([type(model).__name__, tokenizer.tokenize("hello world，今天"), candidates]))
+"""
+    ran = run_python("-c", code, toy_run, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    name, tokens, candidates = json.loads(ran.stdout)
+    assert name == "FLASHQuadForMaskedLM"
+    assert tokens == ["hello", "wor", "##ld", "，", "今", "天"]
+    assert len(candidates) == 5
+    assert all(0 < candidate["score"] < 1 for candidate in candidates)
+
+
+def test_the_saved_model_is_the_trained_one(toy_run):
+    last = FLASHQuadForMaskedLM.from_pretrained(toy_run / "checkpoint-10").state_dict()
+    saved = FLASHQuadForMaskedLM.from_pretrained(toy_run).state_dict()
+    assert saved.keys() == last.keys()
+    assert all(saved[name].equal(last[name]) for name in saved)
+
+
+def test_a_run_leaves_a_card_with_command_and_manifest_and_its_curves(toy_run, toy_dataset):
+    card = (toy_run / "README.md").read_text(encoding="utf-8")
+    assert COMMAND in card
+    assert json.loads((toy_dataset / "manifest.json").read_text())["tokenizer"]["sha256"] in card
+    assert "10 steps" in card
+    assert (toy_run / "curves.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_a_run_logs_loss_and_accuracy_and_validates_with_every_checkpoint(toy_run):
+    history = log_history(toy_run)
+    assert [entry["step"] for entry in history if "mlm_acc" in entry] == [2, 4, 6, 8, 10]
+    assert [entry["step"] for entry in history if "eval_mlm_acc" in entry] == [3, 6, 9, 10]
+    assert sorted(path.name for path in toy_run.glob("checkpoint-*")) == [f"checkpoint-{n}" for n in (10, 3, 6, 9)]
+
+
+@pytest.mark.parametrize(
+    ("tag", "key"),
+    [
+        ("train/loss", "loss"),
+        ("train/mlm_acc", "mlm_acc"),
+        ("eval/loss", "eval_loss"),
+        ("eval/mlm_acc", "eval_mlm_acc"),
+        ("eval/perplexity", "eval_perplexity"),
+    ],
+)
+def test_tensorboard_shows_what_was_logged(toy_run, tag, key):
+    expected = [(entry["step"], pytest.approx(entry[key])) for entry in log_history(toy_run) if key in entry]
+    assert scalars(toy_run / "logs", tag) == expected
+
+
+def test_the_summary_names_every_place(train, tmp_path):
+    result, output_dir = train(max_steps=2, logging_dir=str(tmp_path / "elsewhere"))
+    summary = result_summary(result)
+    for place in (output_dir, output_dir / "curves.png", tmp_path / "elsewhere"):
+        assert str(place) in summary
+        assert place.exists()
+    (entry,) = (entry for entry in log_history(output_dir) if "eval_loss" in entry)
+    assert f'"loss": {entry["eval_loss"]:.4f}'.rstrip("0") in summary
+    assert len(scalars(tmp_path / "elsewhere", "train/loss")) == 1
+
+
+def test_a_run_prints_its_figures_as_it_goes(train, capsys):
+    train(max_steps=4)
+    shown = capsys.readouterr().err
+    assert "step 2/4  loss " in shown
+    assert " tokens/s  0:00:0" in shown
+    assert "(validation)" in shown
+
+
+# ---- what it learns from
+
+
+def test_a_model_learns_the_sentences(train):
+    _, output_dir = train(max_steps=150, warmup_steps=10, learning_rate=2e-2, save_strategy="no", logging_steps=50)
+    first, *_, last = (entry for entry in log_history(output_dir) if "loss" in entry)
+    assert first["loss"] > 4
+    assert last["loss"] < 2.5
+    assert last["mlm_acc"] > 0.4
+
+
+def test_a_folder_of_the_earlier_repository_is_trained_on_as_it_is(train, toy_vocabulary, tmp_path, caplog):
+    tokenizer = load_tokenizer(toy_vocabulary)
+    references: list[list[int] | None] = [earlier_references(text, tokenizer) for text in SENTENCES]
+    references[2] = [99]
+    folder = earlier_folder(tmp_path / "clue_small_wwm_data", list(SENTENCES), references)
+    with caplog.at_level(logging.WARNING, logger="flash"):
+        _, output_dir = train(train_dir=folder, tokenizer_name=str(toy_vocabulary), max_steps=3)
+    assert "left out 1 of 9 rows" in caplog.text
+    card = (output_dir / "README.md").read_text(encoding="utf-8")
+    assert "6 rows were trained on" in card
+    assert "no manifest" in card
+
+
+def test_validation_rows_may_come_from_a_folder_of_their_own(train, toy_dataset, tmp_path):
+    held_out = shutil.copytree(toy_dataset, tmp_path / "held_out")
+    _, output_dir = train(validation_dir=str(held_out), max_steps=2)
+    card = (output_dir / "README.md").read_text(encoding="utf-8")
+    rows = json.loads((toy_dataset / "manifest.json").read_text())["counts"]["blocks"]
+    assert f"{rows} rows were trained on" in card
+    assert f"{rows} rows held out" in card
+
+
+def test_without_validation_only_training_is_reported(train):
+    result, output_dir = train(validation_split=0.0, max_steps=2)
+    assert result.metrics == {}
+    assert "perplexity" not in result_summary(result)
+    assert not [entry for entry in log_history(output_dir) if "eval_loss" in entry]
+
+
+def test_padding_to_the_full_length_trains_the_same(train):
+    _, short = train("short", max_steps=4)
+    _, full = train("full", max_steps=4, pad_to_max_length=True)
+    for entry, expected in zip(curve(full), curve(short), strict=True):
+        assert entry == pytest.approx(expected, rel=1e-4)
+
+
+def test_bf16_trains_on_a_cpu(train, toy_run):
+    _, half = train(bf16=True)
+    expected = [entry["loss"] for entry in curve(toy_run) if "loss" in entry]
+    losses = [entry["loss"] for entry in curve(half) if "loss" in entry]
+    assert losses == pytest.approx(expected, rel=0.02)
+    assert losses != expected
+
+
+# ---- going on from another model
+
+
+def test_an_initial_model_is_gone_on_from(train, toy_run, toy_dataset):
+    result, output_dir = train(do_eval=True, do_train=False, init_model=str(toy_run), config=None)
+    (last,) = (entry for entry in log_history(toy_run) if entry["step"] == 10 and "eval_loss" in entry)
+    assert result.metrics["eval_loss"] == pytest.approx(last["eval_loss"], rel=1e-6)
+    assert not (output_dir / "model.safetensors").exists()
+
+
+def test_an_initial_model_brings_its_own_settings(train, toy_run):
+    with pytest.raises(InputError, match=r"--config is for a new model; --init_model brings its own settings"):
+        train(init_model=str(toy_run))
+
+
+def test_an_initial_model_that_is_not_there_or_damaged_is_named(train, toy_run, toy_vocabulary, tmp_path):
+    settings = {"config": None, "tokenizer_name": str(toy_vocabulary)}
+    with pytest.raises(InputError, match=rf"--init_model {tmp_path}/nowhere: no masked language model"):
+        train(init_model=str(tmp_path / "nowhere"), **settings)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(toy_run, damaged, ignore=shutil.ignore_patterns("checkpoint-*"))
+    os.truncate(damaged / "model.safetensors", 1000)
+    with pytest.raises(InputError, match=rf"--init_model {damaged}: no masked language model"):
+        train(init_model=str(damaged), **settings)
+
+
+def test_an_initial_model_of_another_architecture_is_refused(train, toy_vocabulary, tmp_path):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
+    BertForMaskedLM(BertConfig(vocab_size=len(TOKENS), **sizes)).save_pretrained(tmp_path / "bert")
+    with pytest.raises(InputError, match=r"bert is a BertForMaskedLM; only a FLASH-Quad model is trained here"):
+        train(init_model=str(tmp_path / "bert"), config=None, tokenizer_name=str(toy_vocabulary))
+
+
+@pytest.mark.parametrize("place", ["config", "init_model"])
+def test_a_vocabulary_larger_than_the_model_is_refused(train, toy_run, toy_dataset, tmp_path, place):
+    if place == "config":
+        settings = {"config": TOY_CONFIG | {"vocab_size": 100}}
+    else:
+        vocabulary = tmp_path / "larger.txt"
+        vocabulary.write_text("".join(f"{token}\n" for token in (*TOKENS, "龘")), encoding="utf-8")
+        settings = {"config": None, "init_model": str(toy_run), "tokenizer_name": str(vocabulary)}
+    with pytest.raises(InputError, match=r"has \d+ tokens but the model only \d+ embeddings"):
+        train(**settings)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"hidden_sise": 32}, "--config: 'hidden_sise' is no setting of FLASHQuadConfig"),
+        ({"hidden_size": "wide"}, "--config: .*hidden_size"),
+        ({"hidden_size": 33}, "--config: hidden_size must be even, got 33"),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused_in_one_line(train, config, message):
+    with pytest.raises(InputError, match=message) as raised:
+        train(config=config)
+    assert "\n" not in str(raised.value)
+
+
+# ---- output that exists
+
+
+def test_a_folder_of_something_else_is_never_written_to(train, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    message = rf"{tmp_path}/out exists and holds thesis\.tex but no whole checkpoint; .*--overwrite_output_dir"
+    with pytest.raises(InputError, match=message):
+        train()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+    train(overwrite_output_dir=True, max_steps=2)
+    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_an_empty_folder_is_as_good_as_none(train, tmp_path):
+    (tmp_path / "out").mkdir()
+    train(max_steps=2)
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_overwriting_starts_from_the_beginning(train, toy_run, tmp_path):
+    shutil.copytree(toy_run, tmp_path / "out")
+    _, output_dir = train(overwrite_output_dir=True, seed=8, max_steps=4)
+    assert sorted(path.name for path in output_dir.glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-4"]
+    steps = [entry["step"] for entry in log_history(output_dir) if "loss" in entry]
+    assert steps == [2, 4]
+    # the replaced run's curve would stand behind the new one
+    assert [step for step, _ in scalars(output_dir / "logs", "train/loss")] == steps
+
+
+def test_overwriting_with_wrong_arguments_loses_nothing(train, toy_run, tmp_path):
+    output_dir = shutil.copytree(toy_run, tmp_path / "out")
+    before = sorted(path.relative_to(output_dir) for path in output_dir.rglob("*"))
+    with pytest.raises(InputError, match="no such dataset folder"):
+        train(overwrite_output_dir=True, train_dir=tmp_path / "typo", tokenizer_name=str(toy_run))
+    with pytest.raises(InputError, match="'hidden_sise' is no setting"):
+        train(overwrite_output_dir=True, config={"hidden_sise": 32})
+    assert sorted(path.relative_to(output_dir) for path in output_dir.rglob("*")) == before
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_whole_checkpoint(train, tmp_path, monkeypatch):
+    _, output_dir = train(max_steps=3)
+    whole = output_dir / "checkpoint-3"
+    size = max(path.stat().st_size for path in whole.iterdir())
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1000, hard))  # no file can be larger: as on a full disk
+    try:
+        with pytest.raises(
+            OSError, match=r"checkpoint-6 could not be written \(.*\); make room and give the same"
+        ) as raised:
+            train(max_steps=6)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert "\n" not in str(raised.value)
+    train(max_steps=6)
+    assert [entry["step"] for entry in log_history(output_dir) if "loss" in entry] == [2, 4, 6]
