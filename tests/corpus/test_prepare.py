@@ -223,7 +223,7 @@ def test_disk_that_becomes_full_leaves_nothing_behind(vocab_file, tmp_path, smal
 
 def test_killed_run_leaves_no_output_and_the_next_gives_the_same(vocab_file, tmp_path):
     corpus = tmp_path / "big.txt"
-    corpus.write_text(f"{STORY}\n\n" * 40_000, encoding="utf-8")
+    corpus.write_text(f"{STORY}\n\n" * 25_000, encoding="utf-8")
     program = (
         "import sys; from pathlib import Path; from flash.corpus.prepare import prepare_dataset\n"
         "prepare_dataset([Path(sys.argv[1])], Path(sys.argv[2]), sys.argv[3], workers=1)"

@@ -132,12 +132,21 @@ def test_tokens_per_second_are_logged_with_each_loss(build_trainer):
 
 
 def test_steps_in_which_nothing_is_scored_harm_nothing(build_trainer):
-    trainer = build_trainer(mask_probability=1e-9, max_steps=4, max_grad_norm=1.0)
+    trainer = build_trainer(mask_probability=0.02, per_device_train_batch_size=1, max_steps=10, logging_steps=10)
     recorder = Recorder(trainer)
     trainer.train()
-    assert total("scored", recorder.micro_batches) == 0
-    assert [entry["loss"] for entry in logged(trainer, "loss")] == [0.0, 0.0]
+    assert 0 in {batch["scored"] for batch in recorder.micro_batches}
+    (entry,) = logged(trainer, "loss")
+    scored = total("scored", recorder.micro_batches)
+    assert entry["loss"] == pytest.approx(total("loss", recorder.micro_batches) / scored, **TOLERANCE)
     assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+
+
+def test_a_run_in_which_nothing_is_scored_logs_no_accuracy(build_trainer):
+    trainer = build_trainer(mask_probability=1e-9, max_steps=2)
+    trainer.train()
+    assert [(entry["loss"], "mlm_acc" in entry) for entry in logged(trainer, "loss")] == [(0.0, False)]
+    assert "eval_mlm_acc" not in trainer.evaluate()
 
 
 # ---- validation

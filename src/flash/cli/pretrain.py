@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
-EPILOG = """
-Example:  flashquad pretrain --recipe small --train_dir ./clue_small_wwm_data --output_dir ./wwm_flash_small --bf16
-
-Any other flag of transformers' TrainingArguments is taken too: --learning_rate, --max_steps, --warmup_steps,
---per_device_train_batch_size, --gradient_accumulation_steps, --logging_steps, --save_steps, --seed, --bf16, --fp16,
---dataloader_num_workers, --report_to, ... (`flashquad pretrain --help-all` lists them). A run that was stopped goes on
-from its last whole checkpoint when the same command is given again. On several GPUs: torchrun --nproc_per_node 8
-run_mlm_wwm.py with the same flags.
-"""
+# a paragraph a line: the terminal's width decides where they break
+EPILOG = "\n\n".join(
+    (
+        "Example:  flashquad pretrain --train_dir ./clue_small_wwm_data --output_dir ./wwm_flash_small --bf16",
+        "Any flag of transformers' TrainingArguments is taken too: --learning_rate, --max_steps, --warmup_steps, "
+        "--per_device_train_batch_size, --gradient_accumulation_steps, --logging_steps, --save_steps, --seed, --bf16, "
+        "--fp16, --dataloader_num_workers, --report_to, ... (--help-all lists them). Their names are those of the "
+        "earlier repository's script.",
+        "A run that was stopped goes on from its last whole checkpoint when the same command is given again. On "
+        "several GPUs: torchrun --nproc_per_node 8 run_mlm_wwm.py with the same flags.",
+    )
+)
 
 
 def pretrain(
@@ -24,9 +27,20 @@ def pretrain(
         str, typer.Option(help="Recipe of the package (small, demo, cpu, earlier) or a YAML file.")
     ] = "small",
     train_dir: Annotated[
-        Path | None, typer.Option("--train_dir", help="Dataset folder made by `flashquad prepare`.")
+        Path | None,
+        typer.Option("--train_dir", help="Dataset folder made by `flashquad prepare`. Default: ./clue_small_wwm_data."),
     ] = None,
-    output_dir: Annotated[Path | None, typer.Option("--output_dir", help="Folder of the run.")] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option("--output_dir", help="Folder of the run. Default: ./flashquad-output.")
+    ] = None,
+    validation_dir: Annotated[
+        Path | None,
+        typer.Option("--validation_dir", help="Dataset folder to validate on. Default: the last 1 % of train_dir."),
+    ] = None,
+    init_model: Annotated[
+        str | None,
+        typer.Option("--init_model", help="Folder or hub id of a model to go on from, in place of a new one."),
+    ] = None,
     tokenizer_name: Annotated[
         str | None,
         typer.Option(
@@ -38,6 +52,9 @@ def pretrain(
         str | None,
         typer.Option(help="Model settings over the recipe's: hidden_size=256,num_hidden_layers=8"),
     ] = None,
+    overwrite_output_dir: Annotated[
+        bool, typer.Option("--overwrite_output_dir", help="Start anew in a folder that holds a run.")
+    ] = False,
     help_all: Annotated[bool, typer.Option("--help-all", help="List every flag there is.")] = False,
 ) -> None:
     """Pretrain a FLASH-Quad masked language model with whole-word masking."""
@@ -46,10 +63,14 @@ def pretrain(
     named = {
         "--train_dir": train_dir,
         "--output_dir": output_dir,
+        "--validation_dir": validation_dir,
+        "--init_model": init_model,
         "--tokenizer_name": tokenizer_name,
         "--config": config,
     }
     flags = [part for flag, value in named.items() if value is not None for part in (flag, str(value))]
+    if overwrite_output_dir:
+        flags.append("--overwrite_output_dir")
     if help_all:
         flags.append("--help")
     args = parse_arguments([*flags, *context.args], recipe)

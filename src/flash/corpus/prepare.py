@@ -32,7 +32,7 @@ _SPECIAL_TOKEN_COUNT = 2
 _MIN_MAX_LENGTH = 16
 
 # All that this command, the script before it, and the reading of the dataset ever put into a dataset's folder.
-_OWN_FILES = ("*.arrow", "*.json", "rejects.jsonl", "tokenizer", "*.lock")
+_OWN_FILES = ("*.arrow", "dataset_info.json", "state.json", "manifest.json", "rejects.jsonl", "tokenizer", "*.lock")
 
 
 @dataclass(frozen=True, slots=True)

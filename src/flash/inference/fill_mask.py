@@ -1,6 +1,7 @@
 """Fill the masks of a sentence."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -94,5 +95,7 @@ def _load_model(name: str) -> PreTrainedModel:
     except (OSError, ValueError, SafetensorError) as error:
         # transformers explains at length; the first sentence says what is wrong
         reason = " ".join(str(error).split()).split(". ")[0]
+        if not Path(name).exists():
+            reason = f"there is no such folder here, and the Hugging Face hub gave none ({reason})"
         raise InputError(f"cannot load a masked language model from {name}: {reason}") from error
     return model.eval()

@@ -110,7 +110,7 @@ class PretrainingArguments(TrainingArguments):
             self.eval_steps = self.eval_steps or self.save_steps  # type: ignore[has-type]
         if not torch.accelerator.is_available():
             self.use_cpu = True  # without it TrainingArguments refuses bf16
-        if self.fp16 and self.use_cpu:
+        if self.fp16 and self.use_cpu:  # type: ignore[has-type]
             logger.warning("--fp16 has no effect on a CPU: the run is in float32; a CPU can do --bf16")
             self.fp16 = False
         if self.logging_dir is None:
@@ -139,6 +139,11 @@ class PretrainingArguments(TrainingArguments):
             return self.tokenizer_name
         if self.init_model is not None:
             return self.init_model
+        if not Path(self.train_dir).is_dir():
+            raise InputError(
+                f"--train_dir {self.train_dir}: no such folder; make one with `flashquad prepare` or `python "
+                "run_chinese_ref.py`"
+            )
         beside = Path(self.train_dir) / "tokenizer"
         if not beside.is_dir():
             raise InputError(

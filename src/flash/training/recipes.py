@@ -70,9 +70,12 @@ def parse_arguments(command_line: list[str], recipe: str | None = None) -> Pretr
         raise InputError(
             f"unknown flag {unknown[0]!r}; see `flashquad pretrain --help` and `--help-all` for those that exist"
         )
-    if isinstance(namespace.config, str) and recipe:
+    if isinstance(namespace.config, str):
         # single settings on the command line go over the recipe's, they do not replace them all
-        namespace.config = (settings.get("config") or {}) | parse_config_settings(namespace.config)
+        base = settings.get("config") if recipe else load_recipe("small")["config"]
+        namespace.config = (base or {}) | parse_config_settings(namespace.config)
+    elif namespace.init_model is not None:
+        namespace.config = None  # the recipe's settings are for a new model
     try:
         return PretrainingArguments(**vars(namespace))
     except ValueError as error:

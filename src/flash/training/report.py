@@ -81,10 +81,10 @@ tags: [flash-quad, gated-attention-unit, whole-word-masking]
 # {folder.resolve().name}
 
 A FLASH-Quad masked language model ({parameters:,} parameters), trained with
-[flashquad](https://arxiv.org/abs/2202.10447) by whole-word masking.
+flashquad by whole-word masking. The architecture: [arXiv 2202.10447](https://arxiv.org/abs/2202.10447).
 
 ```python
-import flash  # pip install flashquad
+import flash  # the package flashquad
 from transformers import pipeline
 
 fill_mask = pipeline("fill-mask", model=".")
