@@ -104,6 +104,11 @@ def test_the_tokenizer_is_the_one_named_then_the_models_then_the_datasets(argume
     assert arguments(**settings, init_model="model", tokenizer_name="vocab.txt").default_tokenizer() == "vocab.txt"
 
 
+def test_a_dataset_that_is_not_there_is_named(arguments, tmp_path):
+    with pytest.raises(InputError, match=rf"--train_dir {tmp_path}/nowhere: no such folder; make one with"):
+        arguments(train_dir=str(tmp_path / "nowhere")).default_tokenizer()
+
+
 def test_a_dataset_without_tokenizer_needs_one_named(arguments, tmp_path):
     with pytest.raises(InputError, match=rf"--tokenizer_name is needed: {tmp_path} has no folder `tokenizer`"):
         arguments(train_dir=str(tmp_path)).default_tokenizer()

@@ -65,6 +65,15 @@ def test_flags_go_over_the_recipe_and_single_settings_over_its_model(tmp_path):
     assert args.config_settings() == {"hidden_size": 32, "num_hidden_layers": 3}
 
 
+def test_single_settings_without_a_recipe_go_over_those_of_the_recipe_small():
+    settings = parse_arguments(["--config", "num_hidden_layers=3"]).config_settings()
+    assert settings == load_recipe("small")["config"] | {"num_hidden_layers": 3}
+
+
+def test_a_model_to_go_on_from_brings_its_own_settings_not_the_recipes():
+    assert parse_arguments(["--init_model", "model"], recipe="small").config_settings() is None
+
+
 @pytest.mark.parametrize("config", ["config: hidden_size=64", "config:"])
 def test_a_recipe_may_write_its_settings_as_a_flag_does_or_not_at_all(tmp_path, config):
     recipe = tmp_path / "run.yaml"

@@ -178,10 +178,11 @@ def _check_vocabulary(manifest: dict | None, folder: str | Path, tokenizer: PreT
         return
     made_with = manifest["tokenizer"]
     if made_with["sha256"] != tokenizer_fingerprint(tokenizer):
+        given = tokenizer.name_or_path or "the one given"
         raise InputError(
             f"{folder} was prepared with the tokenizer {made_with['name']} ({made_with['vocab_size']} tokens), not "
-            f"with {tokenizer.name_or_path or 'the one given'} ({len(tokenizer)} tokens); its word references count the tokens of the "
-            "former. Pass that tokenizer, or prepare the text again with this one"
+            f"with {given} ({len(tokenizer)} tokens); its word references count the tokens of the former. Pass that "
+            "tokenizer, or prepare the text again with this one"
         )
 
 
