@@ -64,7 +64,7 @@ def test_the_same_command_again_goes_on(pretrain, toy_dataset, tmp_path):
             ["--train_dir", "nowhere", "--tokenizer_name", "{vocabulary}"],
             "nowhere: no such dataset folder; make one with",
         ),
-        (["--train_dir", "nowhere"], "--tokenizer_name is needed: nowhere has no folder `tokenizer`"),
+        (["--train_dir", "nowhere"], "--train_dir nowhere: no such folder; make one with `flashquad prepare`"),
         (["--recipe", "huge"], "no recipe 'huge': it is neither a file nor one of "),
         (["--max_stepz", "3"], "unknown flag '--max_stepz'; see `flashquad pretrain --help`"),
         (["--max_steps", "many"], "invalid int value: 'many'"),

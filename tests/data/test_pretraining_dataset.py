@@ -35,8 +35,8 @@ def tokenizer(toy_vocabulary):
 
 @pytest.fixture
 def folder(toy_dataset, tmp_path):
-    """A dataset folder that may be damaged."""
-    return Path(shutil.copytree(toy_dataset, tmp_path / "data"))
+    """A dataset folder that may be damaged, without what others have cached in it."""
+    return Path(shutil.copytree(toy_dataset, tmp_path / "data", ignore=shutil.ignore_patterns("cache-*")))
 
 
 def tokenized(folder, tokenizer, **changes):

@@ -113,6 +113,12 @@ def test_the_summary_names_every_place(train, tmp_path):
     assert len(scalars(tmp_path / "elsewhere", "train/loss")) == 1
 
 
+def test_without_reports_the_summary_names_none(train):
+    result, output_dir = train(max_steps=1, report_to="none")
+    assert "TensorBoard" not in result_summary(result)
+    assert not (output_dir / "logs").exists()
+
+
 def test_a_run_prints_its_figures_as_it_goes(train, capsys):
     train(max_steps=4)
     shown = capsys.readouterr().err
@@ -184,6 +190,7 @@ def test_an_initial_model_is_gone_on_from(train, toy_run, toy_dataset):
     (last,) = (entry for entry in log_history(toy_run) if entry["step"] == 10 and "eval_loss" in entry)
     assert result.metrics["eval_loss"] == pytest.approx(last["eval_loss"], rel=1e-6)
     assert not (output_dir / "model.safetensors").exists()
+    assert "model  " not in result_summary(result)
 
 
 def test_an_initial_model_brings_its_own_settings(train, toy_run):

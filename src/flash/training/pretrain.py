@@ -265,11 +265,11 @@ def _load_rows(
 
 def result_summary(result: PretrainingResult) -> str:
     """Tell a person where everything is."""
-    lines = [
-        f"model        {result.model_dir}",
-        f"curves       {result.curves}",
-        f"TensorBoard  tensorboard --logdir {result.logging_dir}",
-    ]
+    lines = []
+    if result.curves.exists():  # not where a model was only scored
+        lines += [f"model        {result.model_dir}", f"curves       {result.curves}"]
+    if result.logging_dir.exists():
+        lines.append(f"TensorBoard  tensorboard --logdir {result.logging_dir}")
     if "eval_loss" in result.metrics:
         figures = {name: result.metrics[f"eval_{name}"] for name in ("loss", "mlm_acc", "perplexity")}
         lines.append(f"validation   {json.dumps({k: round(v, 4) for k, v in figures.items()})}")
