@@ -14,6 +14,8 @@ The map of the package, from text to answers:
 Importing ``flash`` registers the models with ``AutoConfig`` and ``AutoModel*``.
 """
 
+from importlib.metadata import version
+
 from flash.models.configuration_flash_quad import FLASHQuadConfig
 from flash.models.modeling_flash_quad import (
     FLASHQuadForMaskedLM,
@@ -22,7 +24,7 @@ from flash.models.modeling_flash_quad import (
 )
 from flash.models.registration import register_auto_classes
 
-__version__ = "0.1.0"
+__version__ = version("flashquad")
 
 __all__ = [
     "FLASHQuadConfig",

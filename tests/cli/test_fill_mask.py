@@ -60,6 +60,14 @@ def test_a_bad_line_is_named_and_the_good_ones_around_it_are_answered(fill_mask,
     assert line.startswith("flashquad: no [MASK] in '没有'; write [MASK] where a token is to be filled in")
 
 
+def test_a_line_that_is_not_utf8_is_one_bad_line(fill_mask, filler):
+    result = fill_mask(stdin=f"{TWO_MASKS}\n".encode() + b"\xc4\xe3[MASK]\n" + "[MASK]气\n".encode())
+    assert result.exit_code == 2
+    assert result.stdout.splitlines() == [filler.fill(text).in_brackets() for text in (TWO_MASKS, "[MASK]气")]
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("flashquad: not UTF-8 at character 1 of ")
+
+
 def test_another_tokenizer_can_be_named(fill_mask, filler, toy_vocabulary):
     result = fill_mask(TWO_MASKS, "--tokenizer", str(toy_vocabulary))
     assert result.stdout == filler.fill(TWO_MASKS).in_brackets() + "\n"

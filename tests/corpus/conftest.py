@@ -1,5 +1,6 @@
 """Vocabularies as files and folders, and the place of the shared sample corpora."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ def vocab_file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shared_data() -> Path:
-    folder = Path(__file__).parents[3] / "shared" / "data"
+    beside_repository = Path(__file__).parents[3] / "shared" / "data"
+    folder = Path(os.environ.get("FLASHQUAD_SHARED_DATA", beside_repository))
     if not folder.is_dir():
-        pytest.skip("the sample corpora are not there: ../shared/data beside the repository")
+        pytest.skip(f"the sample corpora are not at {folder}: name their folder in FLASHQUAD_SHARED_DATA")
     return folder

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from texts import mixed_text
 
-from flash.corpus.clean import clean_text
+from flash.corpus.clean import blank_run_end, clean_text
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,14 @@ def test_result_is_one_line_that_can_be_encoded(text):
     assert cleaned == cleaned.strip()
     assert "  " not in cleaned
     cleaned.encode("utf-8")
+
+
+@given(mixed_text, mixed_text)
+def test_parts_cleaned_alone_give_the_whole_where_the_seam_is_behind_the_white_space(first, second):
+    text = first + "好" + second
+    seam = blank_run_end(text, len(first) + 1, len(text))
+    joined = clean_text(text[:seam], goes_on=True) + clean_text(text[seam:])
+    assert joined.rstrip() == clean_text(text)
 
 
 @given(mixed_text)

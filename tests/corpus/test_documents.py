@@ -81,10 +81,21 @@ def test_long_document_goes_on_in_another_record_and_nothing_is_lost(write, size
     first = [record for record in records if record.line == 1]
     assert "".join(record.text for record in first) == text
     assert [record.part for record in first] == list(range(len(first)))
+    assert [record.is_last_part for record in first] == [False] * (len(first) - 1) + [True]
     assert max(len(record.text) for record in first) <= size
     assert [(record.text, record.line, record.part) for record in records[len(first) :]] == [("下一篇", 3, 0)]
     if size == 25:
         assert first[0].text == "今天的天气很好。我们去公园玩！今天的天气很好。"
+
+
+def test_rest_of_a_long_document_is_not_a_few_characters(write):
+    texts, _, _ = read(write("字" * 1005), max_document_chars=1000)
+    assert [len(text) for text in texts] == [938, 67]
+
+
+def test_white_space_at_a_seam_stands_before_it(write):
+    texts, _, _ = read(write("今天。" * 5 + "\u200b\u3000 \t" + "天气。" * 5), max_document_chars=20)
+    assert texts == ["今天。" * 5 + "\u200b\u3000 \t", "天气。" * 5]
 
 
 def test_line_longer_than_a_chunk_is_one_document(write):
@@ -153,8 +164,12 @@ def test_json_lines_are_read_by_their_key(write):
         ("今天", "broken_json", "Expecting value"),
         ("[" * 100_000, "broken_json", "recursion"),
         ('["一"]', "broken_json", "['一'] is no object"),
-        ('{"content": "一", "id": 1}', "missing_key", "['content', 'id']"),
-        ('{"text": 12}', "not_a_string", "12"),
+        (
+            '{"content": "一", "id": 1}',
+            "missing_key",
+            "['content', 'id']: name the key that holds the text with --json-key (of the scripts: --json_key)",
+        ),
+        ('{"text": 12}', "not_a_string", "12, no string: put the text there, or name another key with --json-key"),
         ('{"text": null}', "not_a_string", "None"),
         ('{"text": ["一"]}', "not_a_string", "['一']"),
         ('{"text": " \\n"}', "empty_text", "blank"),
@@ -168,6 +183,30 @@ def test_bad_json_line_is_left_out_alone(write, line, reason, shown):
     assert (reject.reason, reject.source, reject.line) == (reason, str(path), 2)
     assert shown in reject.detail
     assert len(reject.detail) < 250
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        json.dumps([{"text": "一"}, {"text": "二"}]),
+        json.dumps([{"text": "一"}, {"text": "二"}], indent=1),
+        '\n[{"text": "一"},\n{"text": "二"}]',
+        json.dumps({"text": "一"}, indent=4) + "\n" + json.dumps({"text": "二"}, indent=4),
+        "[\n" + '"一",\n' * 100 + "]",
+    ],
+)
+def test_json_that_is_no_json_lines_is_reported_once(write, data):
+    texts, rejects, _ = read(write(data, "some.json"))
+    assert texts == []
+    assert [(reject.reason, reject.line) for reject in rejects] == [("not_json_lines", None)]
+    assert "this is not JSON lines, one object a line" in rejects[0].detail
+
+
+def test_bad_first_json_line_is_left_out_alone(write):
+    for line in ('{"text": "一', '["一"]'):
+        texts, rejects, _ = read(write(line + '\n{"text": "后"}', "some.jsonl"))
+        assert texts == ["后"]
+        assert [(reject.reason, reject.line) for reject in rejects] == [("broken_json", 1)]
 
 
 def test_json_line_beyond_the_limit_is_left_out_alone(write, monkeypatch):

@@ -41,8 +41,33 @@ def test_named_file_is_taken_whatever_its_name(tmp_path):
 def test_link_to_a_folder_above_does_not_go_round_for_ever(tmp_path):
     (tmp_path / "a.txt").touch()
     (tmp_path / "loop").symlink_to(tmp_path)
-    files, _ = find_input_files([tmp_path])
+    files, rejects = find_input_files([tmp_path])
     assert len(files) == 1
+    assert [(reject.reason, Path(reject.source).name) for reject in rejects] == [("repeated_folder", "loop")]
+
+
+def test_linked_folder_is_read(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.txt").touch()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    files, rejects = find_input_files([tmp_path / "in"])
+    assert [file.path for file in files] == [tmp_path / "in" / "link" / "a.txt"]
+    assert rejects == []
+
+
+def test_what_is_no_readable_file_is_reported(tmp_path):
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "itself.txt").symlink_to(tmp_path / "itself.txt")
+    os.mkfifo(tmp_path / "pipe.txt")
+    files, rejects = find_input_files([tmp_path])
+    assert len(files) == 1
+    assert [(reject.reason, Path(reject.source).name) for reject in rejects] == [
+        ("dangling_link", "gone.txt"),
+        ("unreadable_file", "itself.txt"),
+        ("special_file", "pipe.txt"),
+    ]
 
 
 def test_folder_that_cannot_be_listed_is_reported(tmp_path, monkeypatch):

@@ -38,6 +38,8 @@ def test_line_with_invalid_bytes_is_left_out_alone(bad):
     (reject,) = [line for line in lines if isinstance(line, Reject)]
     assert (reject.reason, reject.source, reject.line) == ("invalid_utf8", "some.txt", 4)
     assert bad[:1].hex() in reject.detail
+    assert "pass --encoding" in reject.detail
+    assert "iconv" in reject.detail
 
 
 def test_only_the_bad_piece_of_a_long_line_is_left_out():

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -88,6 +89,13 @@ def test_existing_folder_is_replaced_only_when_told(corpus, tmp_path):
         train(corpus, tmp_path / "out", vocab_size=400)
     train_tokenizer([corpus], tmp_path / "out", TokenizerSettings(vocab_size=100), overwrite=True)
     assert len(load_tokenizer(tmp_path / "out")) <= 100
+
+
+def test_input_that_cannot_be_read_twice_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match=r"pipe is a pipe or device, .* reads its input twice: save"):
+        train(tmp_path / "pipe", tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_wrong_settings_are_refused():

@@ -108,6 +108,16 @@ def test_the_manifest_is_read_and_a_damaged_one_named(folder):
     (folder / "manifest.json").write_text('{"format_version": ')
     with pytest.raises(InputError, match=r"manifest\.json is damaged \(.*\); prepare the text again"):
         read_manifest(folder)
+    (folder / "manifest.json").write_text("[]")
+    with pytest.raises(
+        InputError, match=r"manifest\.json does not give the tokenizer's name, sha256, vocab_size; prep"
+    ):
+        read_manifest(folder)
+    (folder / "manifest.json").write_text('{"tokenizer": {"name": "vocab.txt", "vocab_size": 5}}')
+    with pytest.raises(
+        InputError, match=r"manifest\.json does not give the tokenizer's sha256; prepare the text again"
+    ):
+        read_manifest(folder)
     (folder / "manifest.json").unlink()
     assert read_manifest(folder) is None
 

@@ -4,6 +4,7 @@ import shutil
 import pytest
 from transformers import BertConfig, BertForMaskedLM, pipeline
 
+from flash import FLASHQuadConfig, FLASHQuadForMaskedLM
 from flash.errors import InputError
 from flash.inference.fill_mask import Candidate, FilledSentence, MaskFiller
 
@@ -98,6 +99,32 @@ def test_a_vocabulary_larger_than_the_model_is_refused(toy_run, tmp_path):
     message = rf"{vocabulary} has {len(TOKENS) + 1} tokens but the model {toy_run} only {len(TOKENS)} embeddings; pass"
     with pytest.raises(InputError, match=message):
         MaskFiller(str(toy_run), tokenizer=str(vocabulary))
+
+
+def test_a_vocabulary_of_the_same_size_but_other_tokens_is_refused(toy_run, tmp_path):
+    vocabulary = tmp_path / "other.txt"
+    vocabulary.write_text("".join(f"{token}\n" for token in (*TOKENS[:-1], "龘")), encoding="utf-8")
+    message = rf"{vocabulary} .* has another vocabulary than the one saved with the model {toy_run} "
+    with pytest.raises(InputError, match=message):
+        MaskFiller(str(toy_run), tokenizer=str(vocabulary))
+
+
+def test_embeddings_without_a_token_are_never_candidates(toy_vocabulary, tmp_path):
+    config = FLASHQuadConfig(vocab_size=len(TOKENS) + 8, hidden_size=16, num_hidden_layers=1, s=8)
+    model = FLASHQuadForMaskedLM(config)
+    model.lm_head.bias.data[len(TOKENS) :] = 9.0  # they would be first
+    model.save_pretrained(tmp_path)
+    filled = MaskFiller(str(tmp_path), tokenizer=str(toy_vocabulary)).fill("[MASK]", top_k=len(TOKENS))
+    assert {candidate.token for candidate in filled.masks[0]} == set(TOKENS)
+
+
+def test_a_text_that_is_not_utf8_is_refused_and_shown(filler):
+    text = "今天[MASK]".encode("gb18030").decode("utf-8", "surrogateescape")
+    with pytest.raises(
+        InputError, match=r"not UTF-8 at character 1 of '\\udcbd.*\[MASK\]'; convert the text"
+    ) as raised:
+        filler.fill(text)
+    assert str(raised.value).isprintable()
 
 
 def test_a_model_that_cannot_be_loaded_is_named(model_dir, tmp_path, toy_vocabulary):

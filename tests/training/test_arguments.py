@@ -73,6 +73,11 @@ def test_fp16_on_a_cpu_is_float32_and_that_is_said(arguments, caplog):
         ({"mlm_probability": 1.0}, r"--mlm_probability must lie between 0 and 1, got 1\.0"),
         ({"validation_split": 0.6}, r"--validation_split must lie between 0 and 0\.5, got 0\.6"),
         ({"validation_split": -0.1}, r"--validation_split must lie between 0 and 0\.5, got -0\.1"),
+        ({"save_only_model": True}, r"--save_only_model: .* cannot be gone on with; leave it out"),
+        ({"label_smoothing_factor": 0.1}, r"--label_smoothing_factor 0\.1: .* leave it out"),
+        ({"seed": -1}, r"--seed must be at least 0, got -1"),
+        ({"per_device_train_batch_size": 0}, r"--per_device_train_batch_size must be at least 1, got 0"),
+        ({"learning_rate": -1e-4}, r"--learning_rate must be at least 0, got -0\.0001"),
     ],
 )
 def test_values_no_run_can_have_are_refused(arguments, settings, message):
@@ -130,6 +135,11 @@ def test_settings_are_read_as_yaml():
 def test_a_setting_without_a_value_is_refused():
     with pytest.raises(InputError, match=r"--config: 'hidden_size' is not key=value; write e\.g\."):
         parse_config_settings("hidden_size")
+
+
+def test_a_setting_whose_value_is_no_yaml_is_refused():
+    with pytest.raises(InputError, match=r"--config: the value of 'hidden_size=\[1' is not valid YAML; write e\.g\."):
+        parse_config_settings("hidden_size=[1")
 
 
 def test_settings_come_from_flags_or_from_a_recipe(arguments):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from flash.models.checkpoint_folders import checkpoints_newest_first
 from flash.training.checkpoints import (
-    checkpoints_newest_first,
     last_whole_checkpoint,
     saying_how_to_go_on,
     steps_done,

@@ -119,6 +119,12 @@ def test_without_reports_the_summary_names_none(train):
     assert not (output_dir / "logs").exists()
 
 
+def test_a_report_to_what_is_not_installed_is_refused(train, monkeypatch):
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_wandb_available", lambda: False)
+    with pytest.raises(InputError, match=r"--report_to wandb: .* requires wandb .*; or pass --report_to tensorboard"):
+        train(report_to="wandb")
+
+
 def test_a_run_prints_its_figures_as_it_goes(train, capsys):
     train(max_steps=4)
     shown = capsys.readouterr().err
@@ -200,12 +206,15 @@ def test_an_initial_model_brings_its_own_settings(train, toy_run):
 
 def test_an_initial_model_that_is_not_there_or_damaged_is_named(train, toy_run, toy_vocabulary, tmp_path):
     settings = {"config": None, "tokenizer_name": str(toy_vocabulary)}
-    with pytest.raises(InputError, match=rf"--init_model {tmp_path}/nowhere: no masked language model"):
-        train(init_model=str(tmp_path / "nowhere"), **settings)
+    refusal = "--init_model: cannot load a masked language model from"
+    # without --tokenizer_name the model is the tokenizer's folder too, yet it is the model that is spoken of
+    for others in (settings, {"config": None}):
+        with pytest.raises(InputError, match=rf"{refusal} {tmp_path}/nowhere: there is no such folder"):
+            train(init_model=str(tmp_path / "nowhere"), **others)
     damaged = tmp_path / "damaged"
     shutil.copytree(toy_run, damaged, ignore=shutil.ignore_patterns("checkpoint-*"))
     os.truncate(damaged / "model.safetensors", 1000)
-    with pytest.raises(InputError, match=rf"--init_model {damaged}: no masked language model"):
+    with pytest.raises(InputError, match=rf"{refusal} {damaged}: "):
         train(init_model=str(damaged), **settings)
 
 
@@ -216,16 +225,28 @@ def test_an_initial_model_of_another_architecture_is_refused(train, toy_vocabula
         train(init_model=str(tmp_path / "bert"), config=None, tokenizer_name=str(toy_vocabulary))
 
 
-@pytest.mark.parametrize("place", ["config", "init_model"])
-def test_a_vocabulary_larger_than_the_model_is_refused(train, toy_run, toy_dataset, tmp_path, place):
-    if place == "config":
-        settings = {"config": TOY_CONFIG | {"vocab_size": 100}}
-    else:
-        vocabulary = tmp_path / "larger.txt"
-        vocabulary.write_text("".join(f"{token}\n" for token in (*TOKENS, "龘")), encoding="utf-8")
-        settings = {"config": None, "init_model": str(toy_run), "tokenizer_name": str(vocabulary)}
-    with pytest.raises(InputError, match=r"has \d+ tokens but the model only \d+ embeddings"):
-        train(**settings)
+def test_a_new_model_with_fewer_embeddings_than_tokens_is_refused(train):
+    message = rf"--config vocab_size=100: the tokenizer .* has {len(TOKENS)} tokens; leave vocab_size out"
+    with pytest.raises(InputError, match=message):
+        train(config=TOY_CONFIG | {"vocab_size": 100})
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ((*TOKENS, "龘"), r"has \d+ tokens but the model .* only \d+ embeddings"),
+        ((*TOKENS[:-1], "龘"), "has another vocabulary than the one saved with the model"),
+        (TOKENS[:-1], "has another vocabulary than the one saved with the model"),
+    ],
+    ids=["larger", "other", "smaller"],
+)
+def test_another_vocabulary_than_the_initial_models_is_refused(train, toy_run, tmp_path, tokens, message):
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
+    with pytest.raises(InputError, match=message) as raised:
+        train(config=None, init_model=str(toy_run), tokenizer_name=str(vocabulary))
+    assert str(vocabulary) in str(raised.value)
+    assert str(toy_run) in str(raised.value)
 
 
 @pytest.mark.parametrize(

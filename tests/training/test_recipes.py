@@ -133,3 +133,10 @@ def test_help_lists_every_flag(capsys):
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
     assert all(flag in shown for flag in ("--train_dir", "--max_steps", "--logging_dir", "--config"))
+
+
+def test_a_recipe_that_is_not_utf8_is_named(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_bytes(b"output_dir: \xff\n")
+    with pytest.raises(InputError, match=rf"recipe {recipe}: not UTF-8 \(.* at byte 12\); save it as UTF-8"):
+        load_recipe(str(recipe))

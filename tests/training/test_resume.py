@@ -103,10 +103,12 @@ def test_the_tokens_seen_are_those_of_the_whole_run(run, whole, tmp_path):
     assert expected in (resumed / "README.md").read_text()
 
 
-def test_a_finished_run_started_again_trains_no_further(run, whole, tmp_path):
+@pytest.mark.parametrize("max_steps", [8, 5])
+def test_a_finished_run_started_again_trains_no_further(run, whole, tmp_path, capsys, max_steps):
     again = Path(shutil.copytree(whole, tmp_path / "out"))
     (again / "model.safetensors").unlink()  # as if it had been killed before it wrote the model
-    run(again)
+    run(again, max_steps=max_steps)
+    assert "nothing to train: 8 steps are done" in capsys.readouterr().out
     assert curve(again) == curve(whole)
     assert weights(again) == weights(whole)
     assert logged_steps(again, "train/mlm_acc") == [2, 4, 6, 8]
@@ -144,9 +146,22 @@ def test_a_run_killed_in_its_first_checkpoint_starts_anew(run, whole, tmp_path, 
     assert logged_steps(tmp_path, "train/loss") == [2, 4, 6, 8]
 
 
+def test_a_half_written_checkpoint_that_the_run_does_not_reach_is_left(run, whole, tmp_path):
+    stopped_after(8, whole, tmp_path)
+    (tmp_path / "checkpoint-8" / "trainer_state.json").unlink()
+    run(tmp_path, max_steps=1)
+    assert (tmp_path / "checkpoint-8" / "optimizer.pt").exists()
+
+
 def test_logs_beside_other_files_of_the_run_are_its_own(run, tmp_path):
     (tmp_path / "out" / "curves" / "tensorboard").mkdir(parents=True)
     run(tmp_path / "out", max_steps=1, logging_dir=str(tmp_path / "out" / "curves" / "tensorboard"))
+
+
+def test_the_checkpoint_gone_on_from_may_be_deleted_on_the_way(run, whole, tmp_path):
+    run(stopped_after(6, whole, tmp_path), save_total_limit=1)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-8"]
+    assert weights(tmp_path) == weights(whole)
 
 
 def test_resuming_loads_the_tied_weights_without_alarm(run, whole, tmp_path, capfd):
@@ -173,11 +188,12 @@ def test_a_named_checkpoint_that_is_not_whole_is_refused(run, whole, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "value"), [("hidden_size", 64), ("num_hidden_layers", 3), ("norm_type", "layer_norm")]
 )
-def test_a_checkpoint_of_a_model_with_other_settings_is_refused(run, whole, tmp_path, setting, value):
+def test_a_checkpoint_of_a_model_with_other_settings_is_refused(run, whole, tmp_path, capsys, setting, value):
     stopped_after(3, whole, tmp_path)
     message = rf"checkpoint-3 was trained with {setting}=.*, this run asks for {setting}={value}; "
     with pytest.raises(InputError, match=message):
         run(tmp_path, config=SETTINGS["config"] | {setting: value})
+    assert "resume from" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

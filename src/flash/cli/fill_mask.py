@@ -32,6 +32,9 @@ def fill_mask(
 
     quiet_libraries()
     filler = MaskFiller(model, tokenizer=tokenizer)
+    if not text:
+        # a line that is not UTF-8 then is one bad sentence, as such an argument is, and not the end of the stream
+        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     sentences = text if text else (line.rstrip("\n") for line in sys.stdin if line.strip())
     failed = False
     for sentence in sentences:

@@ -43,7 +43,7 @@ class Annotator:
 
     def annotate(self, document: Document) -> Iterator[Block | Reject]:
         """Yield the document's blocks in order; a block or document too short to learn from as a `Reject`."""
-        text = clean_text(document.text)
+        text = clean_text(document.text, goes_on=not document.is_last_part)
         if not text:
             yield Reject("empty_text", document.source, document.line, "no text is left after cleaning")
         for block, spans in self._splitter.split(text):

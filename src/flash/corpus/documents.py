@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from flash.corpus.byte_streams import CHUNK_BYTES, HashedFile
+from flash.corpus.clean import blank_run_end
 from flash.corpus.input_files import InputFile
 from flash.corpus.lines import Line, UnsupportedTextError, check_encoding, read_lines
 from flash.corpus.records import Document, InputSummary, Record, Reject
@@ -16,7 +18,16 @@ from flash.corpus.sentences import last_sentence_end
 # Room for a JSON line of 100 MB; parsing takes about four times its bytes at once, so there must be some limit.
 _MAX_JSON_LINE_BYTES = 128 * CHUNK_BYTES
 
+# A document is cut by so much of the limit before it, so that the rest is not the few characters beyond the limit,
+# which would be too short for a block.
+_REST_SHARE = 1 / 16
+
+# How a file begins that is one JSON value over many lines, or an array of objects.
+_NOT_JSON_LINES = re.compile(r"\s*(?:\{\s*$|\[\s*(?:\{|$))")
+
 _SHOWN_CHARS = 60
+
+_KEY_FLAG = "--json-key (of the scripts: --json_key)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +107,18 @@ def _json_documents(
 ) -> Iterator[Document | Reject]:
     builder = _DocumentBuilder(source, settings.max_document_chars)
     too_long_number = 0
+    is_beginning = True
     for line in lines:
         if isinstance(line, Reject):
             yield line
-        elif not line.is_last_piece:
+            continue
+        if is_beginning and _NOT_JSON_LINES.match(line.text):
+            raise UnsupportedTextError(
+                "not_json_lines",
+                "this is not JSON lines, one object a line: convert it with jq -c '.[]' (array) or jq -c . (objects)",
+            )
+        is_beginning = is_beginning and not line.text.strip()
+        if not line.is_last_piece:
             if line.number != too_long_number:
                 detail = f"longer than {_MAX_JSON_LINE_BYTES >> 20} MiB: split it, or put its text into a .txt file"
                 yield Reject("json_line_too_long", source, line.number, detail)
@@ -122,10 +141,11 @@ def _text_of_json(line: Line, source: str, key: str) -> str | Reject:
         detail = f"{_shown(row)} is no object: write {{{json.dumps(key)}: ...}} on each line"
         return Reject("broken_json", source, line.number, detail)
     if key not in row:
-        detail = f"no key {key!r} among {_shown(list(row))}: name the key that holds the text (json_key)"
+        detail = f"no key {key!r} among {_shown(list(row))}: name the key that holds the text with {_KEY_FLAG}"
         return Reject("missing_key", source, line.number, detail)
     if not isinstance(row[key], str):
-        detail = f"the value of {key!r} is {_shown(row[key])}, no string: put the text there, or name another key"
+        way_out = f"put the text there, or name another key with {_KEY_FLAG}"
+        detail = f"the value of {key!r} is {_shown(row[key])}, no string: {way_out}"
         return Reject("not_a_string", source, line.number, detail)
     if not row[key].strip():
         return Reject("empty_text", source, line.number, f"the value of {key!r} is blank")
@@ -160,8 +180,9 @@ class _DocumentBuilder:
             return
         text = "".join(self._pieces)
         while len(text) > self._max_chars:
-            end = last_sentence_end(text, self._max_chars)
-            yield Document(text[:end], self._source, self._first_line, self._part)
+            end = last_sentence_end(text, self._max_chars - int(_REST_SHARE * self._max_chars))
+            end = blank_run_end(text, end, self._max_chars)
+            yield Document(text[:end], self._source, self._first_line, self._part, is_last_part=False)
             self._part += 1
             text = text[end:]
         self._pieces, self._size = [text], len(text)

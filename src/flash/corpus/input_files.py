@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,8 @@ def find_input_files(
     """List the files to read, sorted by path within each folder, and what was left out.
 
     A folder is searched to the bottom for files whose names end in ``.txt`` or ``.jsonl``, ``.json``, ``.ndjson`` (as
-    ``kinds`` asks), compressed or not. A file that the user names is taken whatever its name ends in, as text where
-    the name does not say.
+    ``kinds`` asks), compressed or not; links are followed, and no folder is read twice. A file that the user names is
+    taken whatever its name ends in, as text where the name does not say.
 
     Raises:
         InputError: A path does not exist, or there is no file to read.
@@ -64,7 +65,7 @@ def find_input_files(
         if not path.is_dir():
             files.append(InputFile(path, kind_of(path) or "text"))
             continue
-        for found in _walk(path, rejects):
+        for found in _walk(path, rejects, set()):
             kind = kind_of(found)
             if kind is not None and kind in kinds:
                 files.append(InputFile(found, kind))
@@ -78,8 +79,21 @@ def find_input_files(
     return files, rejects
 
 
-def _walk(folder: Path, rejects: list[Reject]) -> Iterator[Path]:
-    """Yield the files below ``folder``, sorted by path; folders that cannot be listed go to ``rejects``."""
+def _walk(folder: Path, rejects: list[Reject], visited: set[Path]) -> Iterator[Path]:
+    """Yield the files below ``folder``, sorted by path; what cannot be read goes to ``rejects``.
+
+    Args:
+        folder: Where to begin.
+        rejects: Added to here.
+        visited: Folders, without links in their paths, that were searched already; added to here. A link to a folder
+            above would never end otherwise.
+    """
+    resolved = folder.resolve()
+    if resolved in visited:
+        detail = f"a link to {printable(resolved)}, which is read already: name it on its own to read it twice"
+        rejects.append(Reject("repeated_folder", printable(folder), None, detail))
+        return
+    visited.add(resolved)
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
@@ -87,7 +101,20 @@ def _walk(folder: Path, rejects: list[Reject]) -> Iterator[Path]:
         rejects.append(Reject("unreadable_folder", printable(folder), None, detail))
         return
     for entry in entries:
-        if entry.is_dir() and not entry.is_symlink():  # a link to a folder above would never end
-            yield from _walk(entry, rejects)
-        elif entry.is_file():
+        try:
+            mode = entry.stat().st_mode
+        except FileNotFoundError:
+            detail = "a link to nothing: mend it, or remove it"
+            rejects.append(Reject("dangling_link", printable(entry), None, detail))
+            continue
+        except OSError as error:
+            detail = f"{error.strerror}: make it readable, or leave it out"
+            rejects.append(Reject("unreadable_file", printable(entry), None, detail))
+            continue
+        if stat.S_ISDIR(mode):
+            yield from _walk(entry, rejects, visited)
+        elif stat.S_ISREG(mode):
             yield entry
+        else:
+            detail = "a pipe, socket or device: save what it gives to a file"
+            rejects.append(Reject("special_file", printable(entry), None, detail))

@@ -30,7 +30,7 @@ class Line(NamedTuple):
 
 
 class UnsupportedTextError(ValueError):
-    """A whole file is not in the encoding it is read in; ``reason`` and message say what it looks like instead."""
+    """A whole file is not what it is read as; ``reason`` and message say what it looks like instead."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -99,7 +99,8 @@ def read_lines(chunks: Iterator[bytes], source: str, encoding: str, max_line_byt
             after_bad_piece = not is_last_piece
             bad_bytes = error.object[error.start : error.end].hex(" ")
             what = "the line" if is_last_piece else "this part of the long line"
-            yield Reject(reason, source, number, f"bytes {bad_bytes} are no {encoding}; {what} is left out")
+            way_out = "pass --encoding if all of the file is in another, or convert it with iconv"
+            yield Reject(reason, source, number, f"bytes {bad_bytes} are no {encoding}; {what} is left out: {way_out}")
             continue
         after_bad_piece = False
         yield Line(number, text, is_last_piece)

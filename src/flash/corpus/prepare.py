@@ -16,6 +16,7 @@ from flash.corpus.annotate import AnnotationSettings
 from flash.corpus.arrow import DatasetWriter, write_json
 from flash.corpus.batches import BatchAnnotator, in_batches
 from flash.corpus.documents import ReadingSettings
+from flash.corpus.embedded import portable_path
 from flash.corpus.input_files import InputFile, find_input_files, printable
 from flash.corpus.lines import check_encoding
 from flash.corpus.read_inputs import read_inputs, shuffled
@@ -128,7 +129,8 @@ def prepare_dataset(
         loaded.save_pretrained(str(folder / "tokenizer"))
         manifest = {
             "format_version": 1,
-            # the script before this one marked Chinese tokens only; readers tell the two apart by this
+            # for people: the script before this one marked Chinese tokens only. Readers tell its datasets from these
+            # by the absence of this file.
             "chinese_ref": "all continuation tokens",
             "options": asdict(settings),
             "tokenizer": tokenizer_description(loaded, tokenizer),
@@ -136,7 +138,7 @@ def prepare_dataset(
             "versions": {name: version(name) for name in ("flashquad", "tokenizers", "transformers", "pyarrow")},
             "counts": {"characters": counts["characters_in_blocks"] + counts["characters_rejected"], **counts},
             "rejects": dict(sorted(rejects.tally.counts.items())),
-            "inputs": [asdict(summary) for summary in summaries],
+            "inputs": [asdict(summary) | {"path": portable_path(summary.path)} for summary in summaries],
             "shards": shards,
         }
         write_json(folder / "manifest.json", manifest)

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 class Document:
     """One document as read, not yet cleaned.
 
-    ``part`` counts from 0 the records that one very long document is continued in.
+    ``part`` counts from 0 the records that one very long document is continued in. Each is cleaned on its own, so
+    white space where two of them meet stands at the end of the first.
     """
 
     text: str
     source: str
     line: int
     part: int = 0
+    is_last_part: bool = True
 
 
 @dataclass(frozen=True, slots=True)

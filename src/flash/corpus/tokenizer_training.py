@@ -73,11 +73,16 @@ def train_tokenizer(
     that stand together in words: letters, digits, kana, never Chinese characters. The input is read twice.
 
     Raises:
-        InputError: Nothing usable in the input, or an argument is wrong.
+        InputError: Nothing usable in the input, an input that cannot be read twice, or an argument is wrong.
         OSError: The output cannot be written.
     """
     settings = settings or TokenizerSettings()
     files, skipped = find_input_files(inputs)
+    for file in files:
+        if not file.path.is_file():
+            raise InputError(
+                f"{file.name} is a pipe or device, and training reads its input twice: save what it gives to a file"
+            )
     with staged(output, overwrite=overwrite, own_files=_OWN_FILES) as folder:
         rejects = RejectLog()
         for reject in skipped:

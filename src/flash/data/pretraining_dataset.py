@@ -28,6 +28,9 @@ _TOKENIZED = datasets.Features(
     }
 )
 
+# what a manifest must say of the tokenizer that the references were made with
+_TOKENIZER_KEYS = {"name", "sha256", "vocab_size"}
+
 
 class PretrainingDataset(Dataset[PretrainingRow]):
     """Rows of token ids and word references, numbered, with the epoch that their masks are drawn from."""
@@ -104,15 +107,23 @@ def read_manifest(folder: str | Path) -> dict | None:
     """Read the manifest of a prepared folder; None for a folder of the earlier repository, which has none.
 
     Raises:
-        InputError: It is damaged.
+        InputError: It is damaged, or does not say which tokenizer the references were made with.
     """
     path = Path(folder) / "manifest.json"
     if not path.exists():
         return None
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); prepare the text again with `flashquad prepare`") from error
+    tokenizer = manifest.get("tokenizer") if isinstance(manifest, dict) else None
+    missing = _TOKENIZER_KEYS - set(tokenizer) if isinstance(tokenizer, dict) else _TOKENIZER_KEYS
+    if missing:
+        raise InputError(
+            f"{path} does not give the tokenizer's {', '.join(sorted(missing))}; prepare the text again with "
+            "`flashquad prepare`"
+        )
+    return manifest
 
 
 def tokenize_dataset(

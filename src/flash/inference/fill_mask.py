@@ -1,14 +1,14 @@
 """Fill the masks of a sentence."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from flash.corpus.tokenizer_loading import load_tokenizer
+from flash.data.vocabulary_check import check_vocabulary
 from flash.errors import InputError
+from flash.models.loading import load_masked_lm
 
 
 @dataclass
@@ -48,13 +48,9 @@ class MaskFiller:
     """
 
     def __init__(self, model: str, *, tokenizer: str | None = None) -> None:
-        self.model: PreTrainedModel = _load_model(model)
+        self.model: PreTrainedModel = load_masked_lm(model)
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(tokenizer or model)
-        if len(self.tokenizer) > self.model.config.vocab_size:
-            raise InputError(
-                f"the tokenizer {tokenizer or model} has {len(self.tokenizer)} tokens but the model {model} only "
-                f"{self.model.config.vocab_size} embeddings; pass the tokenizer that the model was trained with"
-            )
+        check_vocabulary(self.tokenizer, tokenizer or model, model_name=model, vocab_size=self.model.config.vocab_size)
 
     @torch.inference_mode()
     def fill(self, text: str, *, top_k: int = 5) -> FilledSentence:
@@ -65,20 +61,21 @@ class MaskFiller:
             top_k: Number of candidates a mask.
 
         Raises:
-            InputError: No mask in the text, or ``top_k`` below 1 or above the vocabulary.
+            InputError: A text that is not UTF-8 or has no mask, or ``top_k`` below 1 or above the vocabulary.
         """
+        _check_is_utf8(text)
         mask_token = self.tokenizer.mask_token
         pieces = text.split(mask_token)
         if len(pieces) == 1:
             raise InputError(f"no {mask_token} in {text!r}; write {mask_token} where a token is to be filled in")
-        if not 1 <= top_k <= self.model.config.vocab_size:
-            raise InputError(
-                f"top_k must lie between 1 and the vocabulary's {self.model.config.vocab_size}, got {top_k}"
-            )
+        tokens = len(self.tokenizer)
+        if not 1 <= top_k <= tokens:
+            raise InputError(f"top_k must lie between 1 and the vocabulary's {tokens}, got {top_k}")
         inputs = self.tokenizer(text, return_tensors="pt", return_token_type_ids=False)
         masked = inputs["input_ids"] == self.tokenizer.mask_token_id
         logits = self.model(**inputs).logits[masked]  # (masks, vocab_size)
-        top = logits.float().softmax(dim=-1).topk(top_k)
+        # a model may have more embeddings than there are tokens, to fill up a multiple of 8
+        top = logits.float().softmax(dim=-1)[:, :tokens].topk(top_k)
         masks = [
             [
                 Candidate(token, probability)
@@ -89,13 +86,12 @@ class MaskFiller:
         return FilledSentence(text=text, pieces=pieces, masks=masks)
 
 
-def _load_model(name: str) -> PreTrainedModel:
+def _check_is_utf8(text: str) -> None:
+    """Refuse a text with bytes that were no UTF-8, which Python keeps as lone surrogates."""
     try:
-        model = AutoModelForMaskedLM.from_pretrained(name)
-    except (OSError, ValueError, SafetensorError) as error:
-        # transformers explains at length; the first sentence says what is wrong
-        reason = " ".join(str(error).split()).split(". ")[0]
-        if not Path(name).exists():
-            reason = f"there is no such folder here, and the Hugging Face hub gave none ({reason})"
-        raise InputError(f"cannot load a masked language model from {name}: {reason}") from error
-    return model.eval()
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        raise InputError(
+            f"not UTF-8 at character {error.start + 1} of '{shown}'; convert the text, for example with iconv -t UTF-8"
+        ) from error

@@ -98,6 +98,7 @@ class PretrainingArguments(TrainingArguments):
             raise InputError(f"--validation_split must lie between 0 and 0.5, got {self.validation_split}")
         if not self.do_eval and not self.do_predict:
             self.do_train = True  # a bare command means to train, as --do_train says
+        self._check_values_of_the_trainer()
         self.remove_unused_columns = False
         has_validation = self.validation_dir is not None or self.validation_split > 0
         if not self.do_train and (self.init_model is None or not has_validation):
@@ -124,6 +125,28 @@ class PretrainingArguments(TrainingArguments):
                 self.n_gpu,
             )
             self._n_gpu = 1
+
+    def _check_values_of_the_trainer(self) -> None:
+        """Refuse what ``TrainingArguments`` takes but this training cannot keep its promises with."""
+        if self.save_only_model:
+            raise InputError(
+                "--save_only_model: a run without its optimizer cannot be gone on with; leave it out "
+                "(--save_total_limit bounds the disk space)"
+            )
+        if self.label_smoothing_factor != 0:
+            raise InputError(
+                f"--label_smoothing_factor {self.label_smoothing_factor}: the loss that is logged would not be the one "
+                "that is trained on; leave it out"
+            )
+        if self.seed < 0:
+            raise InputError(f"--seed must be at least 0, got {self.seed}; take another, such as 2022")
+        if self.per_device_train_batch_size < 1:
+            raise InputError(
+                f"--per_device_train_batch_size must be at least 1, got {self.per_device_train_batch_size}; where "
+                "memory is short, pass 1 and a larger --gradient_accumulation_steps"
+            )
+        if self.learning_rate < 0:
+            raise InputError(f"--learning_rate must be at least 0, got {self.learning_rate}; pass one such as 1e-4")
 
     def config_settings(self) -> dict[str, Any] | None:
         """Return the settings of a new model, or None where none were given."""
@@ -157,7 +180,7 @@ def parse_config_settings(text: str) -> dict[str, Any]:
     """Read ``key=value,key=value``; values are read as YAML (2, 0.5, true, fan_in).
 
     Raises:
-        InputError: A part without ``=``.
+        InputError: A part without ``=`` or with a value that is no YAML.
     """
     settings = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -166,5 +189,10 @@ def parse_config_settings(text: str) -> dict[str, Any]:
             raise InputError(
                 f"--config: {part!r} is not key=value; write e.g. --config hidden_size=256,num_hidden_layers=8"
             )
-        settings[key.strip()] = yaml.safe_load(value)
+        try:
+            settings[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(
+                f"--config: the value of {part!r} is not valid YAML; write e.g. --config hidden_size=256,dropout=0.1"
+            ) from error
     return settings

@@ -8,22 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from flash.models.checkpoint_folders import checkpoints_newest_first
 
 logger = logging.getLogger(__name__)
 
 # where torch's file writer fails it raises a RuntimeError that only its text tells from others
 _WRITER_OF_TORCH = ("inline_container", "iostream")
-
-
-def checkpoints_newest_first(output_dir: str | Path) -> list[Path]:
-    """List ``checkpoint-N`` folders, highest N first."""
-    folders = [
-        path
-        for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-        if path.is_dir() and path.name.split("-")[-1].isdigit()
-    ]
-    return sorted(folders, key=lambda path: int(path.name.split("-")[-1]), reverse=True)
 
 
 def steps_done(checkpoint: Path) -> int:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import datasets
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase, set_seed
-from transformers.integrations import TensorBoardCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers.integrations import TensorBoardCallback, get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from flash.corpus.tokenizer_loading import load_tokenizer
@@ -23,12 +22,14 @@ from flash.data.pretraining_dataset import (
     split_tail,
     tokenize_dataset,
 )
+from flash.data.vocabulary_check import check_vocabulary
 from flash.errors import InputError
+from flash.models.checkpoint_folders import checkpoints_newest_first
 from flash.models.configuration_flash_quad import FLASHQuadConfig
+from flash.models.loading import load_masked_lm
 from flash.models.modeling_flash_quad import FLASHQuadForMaskedLM
 from flash.training.arguments import PretrainingArguments
 from flash.training.checkpoints import (
-    checkpoints_newest_first,
     last_whole_checkpoint,
     saying_how_to_go_on,
     steps_done,
@@ -62,10 +63,20 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     Raises:
         InputError: A folder, tokenizer, checkpoint or setting that cannot be used; nothing is written then.
     """
-    tokenizer = load_tokenizer(args.default_tokenizer())
-    checkpoint = _find_checkpoint(args)
+    reporters = list(args.report_to or [])
+    reporting_callbacks = _reporting_callbacks([name for name in reporters if name != "tensorboard"])
+    args.report_to = []  # the Trainer would make the callbacks a second time
     set_seed(args.seed)
-    model = _build_model(args, tokenizer)
+    # before the tokenizer, which is the initial model's where no other is named
+    initial_model = None if args.init_model is None else _load_initial_model(args, args.init_model)
+    tokenizer_name = args.default_tokenizer()
+    tokenizer = load_tokenizer(tokenizer_name)
+    checkpoint = _find_checkpoint(args)
+    if initial_model is None:
+        model = _new_model(args, tokenizer, tokenizer_name)
+    else:
+        model = initial_model
+        check_vocabulary(tokenizer, tokenizer_name, model_name=str(args.init_model), vocab_size=model.config.vocab_size)
     if checkpoint is not None:
         _check_same_settings(checkpoint, model)
     with args.main_process_first(desc="tokenize"):  # the other ranks find its cache
@@ -78,8 +89,6 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
         pad_to_multiple_of=8 if args.fp16 or args.bf16 else 1,
     )
     logging_dir = Path(args.logging_dir or args.output_dir)
-    reporters = list(args.report_to or [])
-    args.report_to = [name for name in reporters if name != "tensorboard"]
     trainer = MaskedLMTrainer(
         model=model,
         args=args,
@@ -92,17 +101,26 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(MaskEpochCallback(train_rows))
     trainer.add_callback(TokenProgressCallback(show_bar=sys.stderr.isatty() and not args.disable_tqdm))
+    for callback in reporting_callbacks:
+        trainer.add_callback(callback)
     if "tensorboard" in reporters and trainer.is_world_process_zero():
         tensorboard = TensorBoardCallback(_tensorboard_writer(logging_dir, args, checkpoint))
         tensorboard.logging_dir = str(logging_dir)  # it opens the folder anew for what is logged after training
         trainer.add_callback(tensorboard)
 
     if args.do_train:
-        if checkpoint is None and trainer.is_world_process_zero():
-            # only now, when nothing can be found wrong with the arguments any more
-            for folder in checkpoints_newest_first(args.output_dir):
-                shutil.rmtree(folder)
+        # only now, when nothing can be found wrong with the arguments any more
+        if trainer.is_world_process_zero():
+            if checkpoint is not None:
+                print(f"resume from {checkpoint}")
+            elif args.overwrite_output_dir:
+                for folder in checkpoints_newest_first(args.output_dir):
+                    shutil.rmtree(folder)
+        # asked before training, in which --save_total_limit may delete the checkpoint
+        done = 0 if checkpoint is None else steps_done(checkpoint)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if checkpoint is not None and trainer.state.global_step == done and trainer.is_world_process_zero():
+            print(f"nothing to train: {done} steps are done")
     metrics = _final_metrics(trainer) if validation_rows is not None else {}
     result = PretrainingResult(
         model_dir=Path(args.output_dir),
@@ -138,6 +156,17 @@ def _final_metrics(trainer: MaskedLMTrainer) -> dict[str, float]:
     return trainer.evaluate()
 
 
+def _reporting_callbacks(names: list[str]) -> list[TrainerCallback]:
+    callbacks = []
+    for name in names:
+        try:
+            callbacks += [callback() for callback in get_reporting_integration_callbacks([name])]
+        except (ImportError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise InputError(f"--report_to {name}: {reason}; or pass --report_to tensorboard or none") from error
+    return callbacks
+
+
 def _tensorboard_writer(
     logging_dir: Path, args: PretrainingArguments, checkpoint: Path | None
 ) -> "torch.utils.tensorboard.SummaryWriter":
@@ -163,8 +192,6 @@ def _find_checkpoint(args: PretrainingArguments) -> Path | None:
         return None
     checkpoint = last_whole_checkpoint(output_dir)
     if checkpoint is not None:
-        if args.process_index == 0:
-            print(f"resume from {checkpoint}")
         return checkpoint
     # a run that was killed before its first whole checkpoint leaves these two
     checkpoints, logs = checkpoints_newest_first(output_dir), Path(args.logging_dir or output_dir).resolve()
@@ -193,13 +220,7 @@ def _check_same_settings(checkpoint: Path, model: PreTrainedModel) -> None:
             )
 
 
-def _build_model(args: PretrainingArguments, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    if args.init_model is not None:
-        if args.config is not None:
-            raise InputError("--config is for a new model; --init_model brings its own settings: give one of them")
-        model = _load_initial_model(args.init_model)
-        check_vocabulary_size(model, tokenizer)
-        return model
+def _new_model(args: PretrainingArguments, tokenizer: PreTrainedTokenizerBase, tokenizer_name: str) -> PreTrainedModel:
     given = args.config_settings()
     settings = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     settings |= load_recipe("small")["config"] if given is None else given
@@ -212,33 +233,21 @@ def _build_model(args: PretrainingArguments, tokenizer: PreTrainedTokenizerBase)
     except Exception as error:
         # the strict dataclass raises types of its own for wrong types and values
         raise InputError(f"--config: {' '.join(str(error).split())}") from error
-    model = FLASHQuadForMaskedLM(config)
-    check_vocabulary_size(model, tokenizer)
-    return model
+    if len(tokenizer) > config.vocab_size:
+        raise InputError(
+            f"--config vocab_size={config.vocab_size}: the tokenizer {tokenizer_name} has {len(tokenizer)} tokens; "
+            "leave vocab_size out to have an embedding for each"
+        )
+    return FLASHQuadForMaskedLM(config)
 
 
-def _load_initial_model(name: str) -> PreTrainedModel:
-    try:
-        model = AutoModelForMaskedLM.from_pretrained(name)
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = " ".join(str(error).split()).split(". ")[0]
-        raise InputError(f"--init_model {name}: no masked language model to be loaded from there: {reason}") from error
+def _load_initial_model(args: PretrainingArguments, name: str) -> PreTrainedModel:
+    if args.config is not None:
+        raise InputError("--config is for a new model; --init_model brings its own settings: give one of them")
+    model = load_masked_lm(name, flag="--init_model")
     if not isinstance(model, FLASHQuadForMaskedLM):
         raise InputError(f"--init_model {name} is a {type(model).__name__}; only a FLASH-Quad model is trained here")
     return model
-
-
-def check_vocabulary_size(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a tokenizer that gives ids the model has no embedding for.
-
-    Raises:
-        InputError: More tokens than embeddings.
-    """
-    if len(tokenizer) > model.config.vocab_size:
-        raise InputError(
-            f"the tokenizer {tokenizer.name_or_path} has {len(tokenizer)} tokens but the model only "
-            f"{model.config.vocab_size} embeddings (vocab_size); use the tokenizer that the model was trained with"
-        )
 
 
 def _load_rows(

@@ -23,17 +23,21 @@ def load_recipe(name: str) -> dict[str, Any]:
     """Read a recipe by its name in the package or by its path.
 
     Raises:
-        InputError: No such recipe, no mapping in it, or a key that is no setting.
+        InputError: No such recipe, no UTF-8, YAML or mapping in it, or a key that is no setting.
     """
     packaged = resources.files("flash") / "recipes" / f"{name}.yaml"
     if name in recipe_names():
-        text = packaged.read_text(encoding="utf-8")
+        content = packaged.read_bytes()
     elif Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8")
+        content = Path(name).read_bytes()
     else:
         raise InputError(f"no recipe {name!r}: it is neither a file nor one of {', '.join(recipe_names())}")
     try:
-        settings = yaml.safe_load(text)
+        settings = yaml.safe_load(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"recipe {name}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
     except yaml.YAMLError as error:
         raise InputError(f"recipe {name}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):

@@ -1,0 +1,70 @@
+"""A masked language model from a folder or a hub id, whole or refused in one line."""
+
+import pickle
+from pathlib import Path
+
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoModelForMaskedLM, PreTrainedModel
+from transformers.utils import CONFIG_NAME
+
+from flash.errors import InputError
+from flash.models.checkpoint_folders import checkpoints_newest_first
+
+# RuntimeError, EOFError and UnpicklingError: a damaged pytorch_model.bin; StrictDataclassError: a value in config.json
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    SafetensorError,
+    StrictDataclassError,
+    pickle.PickleError,
+)
+
+
+def load_masked_lm(name: str, *, flag: str | None = None) -> PreTrainedModel:
+    """Load a masked language model of any architecture, in evaluation mode.
+
+    Args:
+        name: Hub id or folder.
+        flag: The flag that named the model, to begin the message of an error with.
+
+    Raises:
+        InputError: No such model, damaged files, or weights that do not fit ``config.json``.
+    """
+    refusal = f"{flag + ': ' if flag else ''}cannot load a masked language model from {name}"
+    folder = Path(name)
+    if folder.is_dir() and not (folder / CONFIG_NAME).is_file():
+        raise InputError(f"{refusal}: {_why_no_model(folder)}")
+    try:
+        # mismatched sizes are let through to be named below: the error that transformers raises only mentions them
+        model, report = AutoModelForMaskedLM.from_pretrained(
+            name, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except _LOADING_ERRORS as error:
+        raise InputError(f"{refusal}: {_reason(error, folder)}") from error
+    misfits = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+    if misfits:
+        raise InputError(
+            f"{refusal}: its weights do not fit its {CONFIG_NAME} ({len(misfits)} are missing or of another shape, "
+            f"such as {misfits[0]}); name a folder whose {CONFIG_NAME} was saved with the weights"
+        )
+    return model.eval()
+
+
+def _why_no_model(folder: Path) -> str:
+    checkpoints = [path for path in checkpoints_newest_first(folder) if (path / CONFIG_NAME).is_file()]
+    if checkpoints:
+        return f"the run there is not finished; name its newest checkpoint, {checkpoints[0]}"
+    return f"the folder has no {CONFIG_NAME}; name one that `flashquad pretrain` or save_pretrained wrote"
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    # transformers explains at length; the first sentence says what is wrong
+    reason = " ".join(str(error).split()).split(". ")[0] or type(error).__name__
+    if not folder.exists():
+        return f"there is no such folder here, and the Hugging Face hub gave none ({reason})"
+    if isinstance(error, InputError | StrictDataclassError):
+        return f"{reason}; correct its {CONFIG_NAME}"
+    return f"{reason}; its files are damaged or not of a masked language model: save or fetch them again"
