@@ -31,8 +31,12 @@ def main() -> None:
         continues = np.flatnonzero(generator.random(LENGTH - 2) < 0.35).astype(np.int32) + 1
         rows.append(PretrainingRow(input_ids=ids, continuations=continues, index=index, epoch=0))
     ours = WholeWordMaskCollator(tokenizer, seed=0)
-    theirs = DataCollatorForLanguageModeling(tokenizer, whole_word_mask=True, mlm_probability=0.15)
-    their_rows = [{"input_ids": row["input_ids"].tolist()} for row in rows]
+    theirs = DataCollatorForLanguageModeling(
+        tokenizer, whole_word_mask=True, mlm_probability=0.15, mask_replace_prob=1.0, random_replace_prob=0.0
+    )
+    # it takes tokens whose offsets touch for one word
+    offsets = [(0, 0), *((i, i + 1) for i in range(LENGTH - 2)), (0, 0)]
+    their_rows = [{"input_ids": row["input_ids"].tolist(), "offset_mapping": offsets} for row in rows]
     seconds = side_by_side(
         {
             "DataCollatorForLanguageModeling(whole_word_mask=True)": lambda: theirs(their_rows),
