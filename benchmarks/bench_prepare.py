@@ -26,7 +26,7 @@ import psutil
 from flash.corpus.embedded import embedded_corpus
 from flash.corpus.tokenizer_training import train_tokenizer
 
-_SAMPLE_SECONDS = 0.1
+_SAMPLE_SECONDS = 0.5
 _DEFAULT_CHARS = 20_000_000
 _MIB = 1 << 20
 
