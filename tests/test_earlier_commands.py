@@ -5,8 +5,9 @@ import sys
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModelForMaskedLM
 
-from flash import FLASHQuadForMaskedLM
+from flash import FLASHForMaskedLM, FLASHQuadForMaskedLM
 from flash.corpus.tokenizer_loading import load_tokenizer
 
 from toy_pretraining import (
@@ -76,6 +77,23 @@ def test_run_mlm_wwm_trains_with_the_flags_of_the_readme(working_folder, toy_voc
     assert "1e-4 --weight_decay 0.01 --adam_epsilon 1e-6" in card
 
 
+def test_run_mlm_wwm_trains_flash_where_it_is_named(working_folder, toy_vocabulary, monkeypatch, capsys):
+    monkeypatch.chdir(working_folder)
+    small = SMALL | {"config": f"{SMALL['config']},chunk_size=8", "max_steps": 2, "dataloader_num_workers": 0}
+    flags = ["--model_name", "flash", *readme_flags(tokenizer_name=toy_vocabulary, **small)]
+    assert run_script(monkeypatch, *flags) == 0
+    model = AutoModelForMaskedLM.from_pretrained("wwm_flash_small")
+    assert isinstance(model, FLASHForMaskedLM)
+    assert model.config.chunk_size == 8
+    card = (working_folder / "wwm_flash_small" / "README.md").read_text(encoding="utf-8")
+    assert "A FLASH masked language model" in card
+    assert "chunk_size" in card
+    # the other architecture does not go on from these weights
+    assert run_script(monkeypatch, *flags[2:]) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert "--config: 'chunk_size' is no setting of FLASHQuadConfig" in line
+
+
 def test_run_mlm_wwm_takes_a_recipe_too(working_folder, toy_vocabulary, monkeypatch, capsys):
     recipe = working_folder / "run.yaml"
     recipe.write_text("max_steps: 2\nsave_steps: 2\nlogging_steps: 1\n")
@@ -92,7 +110,7 @@ def test_run_mlm_wwm_takes_a_recipe_too(working_folder, toy_vocabulary, monkeypa
             ["--train_dir", "nowhere"],
             "nowhere: no such dataset folder; make one with `flashquad prepare` or `python run_c",
         ),
-        (["--model_name", "flash"], "--model_name flash: this version trains flashquad"),
+        (["--model_name", "bert"], "--model_name bert: there is flashquad"),
         (["--no_such_flag"], "unknown flag '--no_such_flag'"),
         (["--max_steps", "some"], "invalid int value: 'some'"),
         (["--tokenizer_name", "nowhere/vocab.txt"], "tokenizer 'nowhere/vocab.txt' is no file or folder here"),

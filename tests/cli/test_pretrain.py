@@ -68,7 +68,7 @@ def test_the_same_command_again_goes_on(pretrain, toy_dataset, tmp_path):
         (["--recipe", "huge"], "no recipe 'huge': it is neither a file nor one of "),
         (["--max_stepz", "3"], "unknown flag '--max_stepz'; see `flashquad pretrain --help`"),
         (["--max_steps", "many"], "invalid int value: 'many'"),
-        (["--model_name", "flash"], "--model_name flash: this version trains flashquad"),
+        (["--model_name", "bert"], "--model_name bert: there is flashquad"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(pretrain, toy_vocabulary, tmp_path, monkeypatch, arguments, message):

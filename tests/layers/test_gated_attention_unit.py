@@ -2,16 +2,20 @@ import pytest
 import torch
 from torch import nn
 
-from flash.layers.gated_attention_unit import GatedAttentionUnit
+from flash.layers.gated_attention_unit import GatedAttentionUnit, QuadraticContext
+from flash.layers.norms import build_norm
+from flash.layers.offset_scale import OffsetScale
 from flash.layers.positions import RotaryProductBias, ToeplitzBias
+from flash.ops.quadratic_attention import Weighting
 from flash.ops.rotary import rotary_angles
+from flash.ops.visibility import visible_pairs
 
 import transcription
 from helpers import FLOAT64, normal, relative_error
 
 DIM, INNER_DIM, QUERY_KEY_DIM, LONGEST = 8, 12, 4, 10
-EARLIER = {"score_scale": 0.25}
-CURED = {"score_scale": 0.5, "attention_norm": True, "shift_channels": 2}
+EARLIER = {"score_scale": "inverse_length"}  # scores / 4
+CURED = {"score_scale": "inverse_sqrt_dim", "attention_norm": True, "shift_channels": 2}  # scores / 2
 for_each_unit = pytest.mark.parametrize("options", [EARLIER, CURED], ids=["earlier", "cured"])
 
 # names of the transcription -> ours
@@ -29,15 +33,20 @@ NAMES = {
 }
 
 
-def random_unit(*, norm_type="scale_norm", eps=1e-5, dtype=torch.float64, **options):
+def random_unit(
+    *, score_scale, norm_type="scale_norm", eps=1e-5, divisor=1, attention_norm=False, dtype=torch.float64, **options
+):
+    longest = 4 if score_scale == "inverse_length" else divisor
     unit = GatedAttentionUnit(
         dim=DIM,
         inner_dim=INNER_DIM,
         query_key_dim=QUERY_KEY_DIM,
         relative_bias=ToeplitzBias(LONGEST),
         activation=nn.functional.silu,
-        norm_type=norm_type,
-        eps=eps,
+        norm=build_norm(norm_type, DIM, eps),
+        copies=OffsetScale(2, QUERY_KEY_DIM),
+        weighting=Weighting("squared_relu", score_scale, "constant", longest, QUERY_KEY_DIM),
+        attention_norm_eps=eps if attention_norm else None,
         **options,
     )
     for index, (name, parameter) in enumerate(unit.named_parameters()):
@@ -47,7 +56,10 @@ def random_unit(*, norm_type="scale_norm", eps=1e-5, dtype=torch.float64, **opti
 
 
 def run(unit, x, mask=None):
-    return unit(x, *rotary_angles(x.shape[1], QUERY_KEY_DIM, dtype=x.dtype), mask)
+    length = x.shape[1]
+    rotary = rotary_angles(length, QUERY_KEY_DIM, dtype=x.dtype)
+    pairs = visible_pairs(length, length, device=x.device, query_mask=mask, key_mask=mask)
+    return unit(x, QuadraticContext(rotary, mask, pairs=pairs))
 
 
 def transcribed(unit, x, mask, **options):
@@ -58,7 +70,7 @@ def transcribed(unit, x, mask, **options):
         parameters,
         mask=mask,
         bias=transcription.toeplitz_bias(ours["relative_bias.weight"], x.shape[1], LONGEST),
-        score_scale=options["score_scale"],
+        score_scale={"inverse_length": 1 / 4, "inverse_sqrt_dim": QUERY_KEY_DIM**-0.5}[options["score_scale"]],
         norm_type="layer_norm" if "norm.bias" in ours else "scale_norm",
         eps=unit.norm.eps,
         attention_output_norm=options.get("attention_norm", False),
@@ -112,7 +124,7 @@ def test_no_mask_means_that_every_token_is_real():
 
 def test_attention_norm_cancels_any_divisor_of_the_weights():
     plain = random_unit(eps=1e-12, **CURED)
-    divided = random_unit(eps=1e-12, score_divisor=64.0, **CURED)
+    divided = random_unit(eps=1e-12, divisor=64, **CURED)
     x = normal(2, 7, DIM)
     (output, weights), (divided_output, divided_weights) = run(plain, x), run(divided, x)
     torch.testing.assert_close(divided_weights, weights / 64, **FLOAT64)
@@ -121,7 +133,7 @@ def test_attention_norm_cancels_any_divisor_of_the_weights():
 
 
 def test_attention_norm_makes_the_update_independent_of_the_size_of_the_queries():
-    unit = random_unit(eps=1e-12, score_scale=0.5, attention_norm=True)
+    unit = random_unit(eps=1e-12, score_scale="inverse_sqrt_dim", attention_norm=True)
     unit.relative_bias.weight.data.zero_()
     x = normal(2, 7, DIM)
     before, _ = run(unit, x)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError, jaxtyped
 
 from flash.ops.quadratic_attention import quadratic_attention
+from flash.ops.visibility import visible_pairs
 
 import transcription
 from helpers import EXACT, FLOAT64, few_examples, normal, relative_error
@@ -20,12 +21,21 @@ def random_inputs(*, n=5, m=7, dtype=torch.float64, seed=0):
 MASK = torch.tensor([[True] * 4 + [False] * 3, [True] * 7])
 
 
+def pairs_of(n, m, *, query_mask=None, key_mask=None):
+    return visible_pairs(n, m, device=torch.device("cpu"), query_mask=query_mask, key_mask=key_mask)
+
+
+KEYS = pairs_of(5, 7, key_mask=MASK)
+
+
 @pytest.mark.parametrize("n", [1, 2, 9])
 def test_weights_and_sums_are_those_of_the_transcription(n):
     query, key, value, bias = random_inputs(n=n, m=n)
     mask = torch.arange(n) < torch.tensor([[n], [n - 1]])
     expected = transcription.attention_weights(query, key, bias, mask, score_scale=0.3)
-    output, weights = quadratic_attention(query, key, value, bias, scale=0.3, query_mask=mask, key_mask=mask)
+    output, weights = quadratic_attention(
+        query, key, value, bias, scale=0.3, pairs=pairs_of(n, n, query_mask=mask, key_mask=mask)
+    )
     torch.testing.assert_close(weights, expected, **FLOAT64)
     torch.testing.assert_close(output, torch.einsum("bij,bje->bie", expected, value), **FLOAT64)
 
@@ -34,7 +44,7 @@ def test_autograd_agrees_with_finite_differences():
     inputs = [tensor.requires_grad_() for tensor in random_inputs(n=3, m=7)]
 
     def attend(*inputs):
-        return quadratic_attention(*inputs, scale=0.5, divisor=3.0, key_mask=MASK)
+        return quadratic_attention(*inputs, scale=0.5, divisor=3.0, pairs=KEYS[:, :3])
 
     assert torch.autograd.gradcheck(attend, inputs)
 
@@ -59,9 +69,9 @@ def test_negative_scores_weigh_exactly_nothing():
 
 def test_padded_keys_have_no_influence():
     query, key, value, bias = random_inputs()
-    before = quadratic_attention(query, key, value, bias, scale=0.5, key_mask=MASK)
+    before = quadratic_attention(query, key, value, bias, scale=0.5, pairs=KEYS)
     key[0, 4:] = value[0, 4:] = 100.0
-    after = quadratic_attention(query, key, value, bias, scale=0.5, key_mask=MASK)
+    after = quadratic_attention(query, key, value, bias, scale=0.5, pairs=KEYS)
     torch.testing.assert_close(after, before, **EXACT)
     without, _ = quadratic_attention(query[:1], key[:1, :4], value[:1, :4], bias[:, :4].contiguous(), scale=0.5)
     torch.testing.assert_close(after[0][:1], without, **FLOAT64)
@@ -70,7 +80,7 @@ def test_padded_keys_have_no_influence():
 def test_padded_queries_receive_nothing_and_change_no_other():
     query, key, value, bias = random_inputs(n=7)
     full, _ = quadratic_attention(query, key, value, bias, scale=0.5)
-    masked, weights = quadratic_attention(query, key, value, bias, scale=0.5, query_mask=MASK)
+    masked, weights = quadratic_attention(query, key, value, bias, scale=0.5, pairs=pairs_of(7, 7, query_mask=MASK))
     assert torch.equal(masked[MASK], full[MASK])
     assert not masked[~MASK].any()
     assert not weights[~MASK].any()
@@ -78,7 +88,7 @@ def test_padded_queries_receive_nothing_and_change_no_other():
 
 def test_a_sequence_without_a_real_token_gives_zeros_and_finite_gradients():
     inputs = [tensor.requires_grad_() for tensor in random_inputs()]
-    output, _ = quadratic_attention(*inputs, scale=0.5, key_mask=torch.zeros(2, 7, dtype=torch.bool))
+    output, _ = quadratic_attention(*inputs, scale=0.5, pairs=torch.zeros(2, 5, 7, dtype=torch.bool))
     assert not output.any()
     for gradient in torch.autograd.grad(output.sum(), inputs):
         assert not gradient.any()
@@ -97,17 +107,26 @@ def test_half_precision_sums_keep_the_dtype_of_the_values_and_weights_that_of_th
 @pytest.mark.parametrize(
     ("name", "changed"),
     [
-        ("bias", normal(1, 5, 7)),
+        ("bias", normal(2, 1, 7)),
         ("bias", normal(1, 7)),
-        ("key_mask", torch.ones(2, 7)),
-        ("key_mask", torch.ones(1, 7, dtype=torch.bool)),
+        ("pairs", torch.ones(2, 5, 7)),
+        ("pairs", torch.ones(2, 1, 7, dtype=torch.bool)),
+        ("pairs", torch.ones(2, 7, dtype=torch.bool)),
+        ("scale", torch.ones(2, 7)),
     ],
-    ids=["bias with a batch axis", "bias of one query", "float mask", "mask of one row"],
+    ids=[
+        "bias of one query a row",
+        "bias of one query",
+        "float mask",
+        "mask of one query",
+        "mask of keys",
+        "scale a key",
+    ],
 )
 def test_shape_checks_refuse_what_would_broadcast_silently(name, changed):
     checked = jaxtyped(quadratic_attention, typechecker=beartype)
     query, key, value, bias = random_inputs()
-    arguments = {"query": query, "key": key, "value": value, "bias": bias}
-    checked(**arguments, scale=0.5, key_mask=MASK)
+    arguments = {"query": query, "key": key, "value": value, "bias": bias, "pairs": KEYS, "scale": 0.5}
+    checked(**arguments)
     with pytest.raises(TypeCheckError):
-        checked(**(arguments | {"key_mask": MASK, name: changed}), scale=0.5)
+        checked(**(arguments | {name: changed}))

@@ -221,7 +221,7 @@ def test_an_initial_model_that_is_not_there_or_damaged_is_named(train, toy_run, 
 def test_an_initial_model_of_another_architecture_is_refused(train, toy_vocabulary, tmp_path):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
     BertForMaskedLM(BertConfig(vocab_size=len(TOKENS), **sizes)).save_pretrained(tmp_path / "bert")
-    with pytest.raises(InputError, match=r"bert is a BertForMaskedLM; only a FLASH-Quad model is trained here"):
+    with pytest.raises(InputError, match=r"bert is a BertForMaskedLM; only FLASH-Quad, FLASH and GAU-alpha models"):
         train(init_model=str(tmp_path / "bert"), config=None, tokenizer_name=str(toy_vocabulary))
 
 

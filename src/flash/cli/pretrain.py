@@ -57,7 +57,7 @@ def pretrain(
     ] = False,
     help_all: Annotated[bool, typer.Option("--help-all", help="List every flag there is.")] = False,
 ) -> None:
-    """Pretrain a FLASH-Quad masked language model with whole-word masking."""
+    """Pretrain a FLASH-Quad or FLASH masked language model with whole-word masking."""
     from flash.training.recipes import parse_arguments
 
     named = {

@@ -35,12 +35,14 @@ class RMSNorm(nn.RMSNorm):
 
         out = x / sqrt(mean(x^2) + eps) * weight
 
-    Source: arXiv 1910.07467. Under autocast the input is half precision while the weight is not.
+    Source: arXiv 1910.07467. Under autocast the input is half precision while the weight is not; without a weight
+    (``elementwise_affine=False``) the statistic is float32 at least.
     """
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Normalise each vector."""
-        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
+        dtype = torch.promote_types(x.dtype, torch.float32) if self.weight is None else self.weight.dtype
+        return super().forward(x.to(dtype)).to(x.dtype)
 
 
 NORM_TYPES = ("scale_norm", "layer_norm", "rms_norm")

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from flash.ops.rotary import deinterleave
+
 
 class OffsetScale(nn.Module):
     """Make ``copies`` affine copies of the shared base, each with a gain and an offset a channel.
@@ -21,3 +23,19 @@ class OffsetScale(nn.Module):
     def forward(self, base: Float[Tensor, "b n s"]) -> tuple[Float[Tensor, "b n s"], ...]:
         """Return the copies in order."""
         return tuple(base * gain + offset for gain, offset in zip(self.gain, self.offset, strict=True))
+
+
+class QueryKeyScale(nn.Module):
+    """Make the query and the key of GAU-alpha from the shared base: a gain a channel and no offset.
+
+    Its rotary pairs are neighbours, ``(0, 1), (2, 3), ...``; the channels come out in the order of half-split pairs.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.query_gain = nn.Parameter(torch.ones(dim))
+        self.key_gain = nn.Parameter(torch.ones(dim))
+
+    def forward(self, base: Float[Tensor, "b n s"]) -> tuple[Float[Tensor, "b n s"], Float[Tensor, "b n s"]]:
+        """Return query and key."""
+        return deinterleave(base * self.query_gain), deinterleave(base * self.key_gain)

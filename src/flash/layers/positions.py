@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from flash.ops.relative_bias import rotary_product_bias, toeplitz_bias
+from flash.ops.relative_bias import bucketed_bias, rotary_product_bias, toeplitz_bias
 
 
 class ScaledSinusoid(nn.Module):
@@ -32,13 +32,27 @@ class ScaledSinusoid(nn.Module):
 class ToeplitzBias(nn.Module):
     """One learned weight for each distance from ``-(L - 1)`` to ``L - 1``."""
 
-    def __init__(self, max_position_embeddings: int) -> None:
+    def __init__(self, longest: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(2 * max_position_embeddings - 1))
+        self.weight = nn.Parameter(torch.zeros(2 * longest - 1))
 
-    def forward(self, length: int) -> Float[Tensor, "n n"]:
-        """Return the bias of ``length`` positions."""
-        return toeplitz_bias(self.weight, length)
+    def forward(self, query_length: int, key_length: int | None = None) -> Float[Tensor, "n m"]:
+        """Return the bias of the last ``query_length`` of ``key_length`` positions (all by default)."""
+        return toeplitz_bias(self.weight, query_length, key_length)
+
+
+class BucketedBias(nn.Module):
+    """One learned weight for each bucket of distances."""
+
+    def __init__(self, buckets: int, *, max_distance: int, causal: bool) -> None:
+        super().__init__()
+        self.max_distance = max_distance
+        self.causal = causal
+        self.weight = nn.Parameter(torch.zeros(buckets))
+
+    def forward(self, query_length: int, key_length: int | None = None) -> Float[Tensor, "n m"]:
+        """Return the bias of the last ``query_length`` of ``key_length`` positions (all by default)."""
+        return bucketed_bias(self.weight, query_length, key_length, max_distance=self.max_distance, causal=self.causal)
 
 
 class RotaryProductBias(nn.Module):
@@ -49,6 +63,6 @@ class RotaryProductBias(nn.Module):
         self.left = nn.Parameter(torch.zeros(1, dim))
         self.right = nn.Parameter(torch.zeros(1, dim))
 
-    def forward(self, length: int) -> Float[Tensor, "n n"]:
-        """Return the bias of ``length`` positions."""
-        return rotary_product_bias(self.left, self.right, length)
+    def forward(self, query_length: int, key_length: int | None = None) -> Float[Tensor, "n m"]:
+        """Return the bias of the last ``query_length`` of ``key_length`` positions (all by default)."""
+        return rotary_product_bias(self.left, self.right, query_length, key_length)

@@ -1,7 +1,7 @@
-"""Parameter names of the checkpoints published by the earlier repository, turned into ours on loading.
+"""Parameter names of checkpoints published earlier, turned into ours on loading.
 
-Its ``.a`` and ``.b`` (or ``.w``, above 512 positions) took no part in the computation, and its ``position_ids`` and
-``scaledsin_embeddings`` are tables of constants; these keys are accepted and dropped.
+In those of FLASH-Quad, ``.a`` and ``.b`` (or ``.w``, above 512 positions) took no part in the computation, and
+``position_ids`` and ``scaledsin_embeddings`` are tables of constants; these keys are accepted and dropped.
 """
 
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
@@ -9,7 +9,7 @@ from transformers.core_model_loading import WeightRenaming
 
 # Pattern searched in the whole key -> replacement. transformers turns the table round to write the earlier names, so a
 # row may hold one group and no "$"; it adds the end of a word itself (".w" does not match ".weight").
-RENAMINGS = (
+FLASH_QUAD_RENAMINGS = (
     (r"embeddings\.scaledsin_scalar", "embeddings.position_embeddings.scale"),
     (r"embeddings\.LayerNorm\.scala", "embeddings.norm.scale"),
     (r"embeddings\.LayerNorm\.weight", "embeddings.norm.weight"),
@@ -32,6 +32,17 @@ RENAMINGS = (
     (r"cls\.predictions\.bias", "lm_head.bias"),
 )
 
+# GAU-alpha as github.com/JunnYu/GAU-alpha-pytorch saves it
+GAU_ALPHA_RENAMINGS = (
+    (r"encoder\.layer\.(\d+)\.gau\.i_dense", r"layers.\1.in_proj"),
+    (r"encoder\.layer\.(\d+)\.gau\.o_dense", r"layers.\1.out_proj"),
+    (r"encoder\.layer\.(\d+)\.gau\.q_scaleoffset\.weight", r"layers.\1.offset_scale.query_gain"),
+    (r"encoder\.layer\.(\d+)\.gau\.k_scaleoffset\.weight", r"layers.\1.offset_scale.key_gain"),
+    (r"cls\.predictions\.decoder", "lm_head.decoder"),
+)
+
+RENAMINGS = {"flash_quad": FLASH_QUAD_RENAMINGS, "gau_alpha": GAU_ALPHA_RENAMINGS}
+
 # Keys that the earlier code saved and this one has no parameter for.
 UNUSED_KEYS = (
     r"embeddings\.position_ids$",
@@ -42,9 +53,11 @@ UNUSED_KEYS = (
 
 
 def register_legacy_names(model_type: str) -> None:
-    """Make ``from_pretrained`` of every model of this type accept the earlier names."""
+    """Make ``from_pretrained`` of every model of this type accept the names of earlier checkpoints."""
+    if model_type not in RENAMINGS:
+        return
     register_checkpoint_conversion_mapping(
         model_type,
-        [WeightRenaming(source_patterns=old, target_patterns=new) for old, new in RENAMINGS],
+        [WeightRenaming(source_patterns=old, target_patterns=new) for old, new in RENAMINGS[model_type]],
         overwrite=True,
     )

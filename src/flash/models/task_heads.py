@@ -1,50 +1,293 @@
-"""Heads that turn hidden states into task scores."""
+"""Heads that answer questions about a text, one implementation for all architectures."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
+from transformers import PreTrainedConfig
+from transformers.modeling_outputs import (
+    MultipleChoiceModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
+from transformers.utils.generic import can_return_tuple
 
-from flash.layers.norms import build_norm
-
-
-class MaskedLMHead(nn.Module):
-    """Score the vocabulary: dense, activation, norm, decoder.
-
-    The decoder's weight is tied to the word embeddings and its bias to ``bias``, as in the published checkpoints; with
-    ``tie_word_embeddings=False`` the decoder owns both and ``bias`` does not exist, so that every parameter trains.
-    """
-
-    def __init__(
-        self,
-        hidden_size: int,
-        vocab_size: int,
-        *,
-        activation: str,
-        norm_type: str,
-        eps: float,
-        tied: bool,
-    ) -> None:
-        super().__init__()
-        self.dense = nn.Linear(hidden_size, hidden_size)
-        self.activation = ACT2FN[activation]
-        self.norm = build_norm(norm_type, hidden_size, eps)
-        self.decoder = nn.Linear(hidden_size, vocab_size)
-        if tied:
-            self.bias = nn.Parameter(torch.zeros(vocab_size))
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """Map ``(..., hidden_size)`` to logits ``(..., vocab_size)``."""
-        return self.decoder(self.norm(self.activation(self.dense(hidden_states))))
+from flash.errors import InputError
+from flash.models.inputs import check_labels, real_tokens
 
 
 class ClassificationHead(nn.Module):
-    """Score the labels from one vector a sequence: dropout, then a linear map."""
+    """Score the labels from hidden states: dropout, then a linear map."""
 
     def __init__(self, hidden_size: int, num_labels: int, *, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.out_proj = nn.Linear(hidden_size, num_labels)
 
-    def forward(self, pooled: Tensor) -> Tensor:
-        """Map ``(batch_size, hidden_size)`` to logits ``(batch_size, num_labels)``."""
-        return self.out_proj(self.dropout(pooled))
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Map ``(..., hidden_size)`` to logits ``(..., num_labels)``."""
+        return self.out_proj(self.dropout(hidden_states))
+
+
+def classification_head(config: PreTrainedConfig, num_labels: int | None = None) -> ClassificationHead:
+    """Build the head for the labels of ``config``."""
+    dropout = config.classifier_dropout
+    if dropout is None:
+        dropout = config.dropout if hasattr(config, "dropout") else config.hidden_dropout_prob
+    return ClassificationHead(
+        config.hidden_size, config.num_labels if num_labels is None else num_labels, dropout=dropout
+    )
+
+
+class TaskMixin:
+    """What the heads share: running the model without a head, and one vector a sequence."""
+
+    config: Any
+    base_model: Any
+    classifier: ClassificationHead
+    loss_function: Any
+
+    def pool(self, hidden_states: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
+        """Take the vector of the first real token ([CLS]); of the last one in a causal model, which has seen all."""
+        batch_size, length = hidden_states.shape[:2]
+        last = getattr(self.config, "causal", False)
+        mask = real_tokens(
+            input_ids,
+            attention_mask,
+            shape=(batch_size, length),
+            past_length=0,
+            pad_token_id=self.config.pad_token_id,
+        )
+        if mask is None:
+            return hidden_states[:, -1 if last else 0]
+        mask = mask.to(hidden_states.device).int()
+        index = length - 1 - mask.flip(1).argmax(dim=1) if last else mask.argmax(dim=1)
+        return hidden_states[torch.arange(batch_size, device=hidden_states.device), index]
+
+
+class SequenceClassificationMixin(TaskMixin):
+    """Forward pass of a classifier of whole texts."""
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput:
+        """Score the labels of each sequence; with labels, also compute the loss of ``config.problem_type``.
+
+        Args:
+            input_ids: As for the model without a head, like the next four.
+            attention_mask: 1 where a token is real.
+            token_type_ids: Segment of each token.
+            position_ids: Position of each token.
+            inputs_embeds: Word embeddings in place of ``input_ids``.
+            labels: Class ids ``(batch_size,)``; values ``(batch_size,)`` or ``(batch_size, num_labels)`` to regress;
+                0/1 floats ``(batch_size, num_labels)`` where several labels may hold.
+            **kwargs: Options of the model without a head, and ``num_items_in_batch``.
+        """
+        _refuse_packing(kwargs)
+        num_items_in_batch = kwargs.pop("num_items_in_batch", None)
+        outputs = self.base_model(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            use_cache=False,
+            **kwargs,
+        )
+        logits = self.classifier(self.pool(outputs.last_hidden_state, input_ids, attention_mask))
+        loss = None
+        if labels is not None:
+            loss = self._loss(logits, labels, num_items_in_batch)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+    def _loss(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
+        several = self.config.num_labels > 1
+        integers = labels.dtype in (torch.long, torch.int)
+        problem = self.config.problem_type
+        if problem == "single_label_classification" or (problem is None and several and integers):
+            check_labels(labels, self.config.num_labels, what="labels of the configuration")
+            return self.loss_function(labels, logits, self.config, num_items_in_batch=num_items_in_batch)
+        wanted = logits.shape if several else logits.shape[:1]
+        if labels.shape not in {wanted, logits.shape}:
+            raise InputError(
+                f"labels must have the shape {tuple(wanted)}, a number for each sequence"
+                f"{' and label' if several else ''}, got {tuple(labels.shape)}"
+            )
+        if not several:
+            # the loss of transformers squeezes: a batch of one row would lose its axis, and broadcast
+            labels = labels.reshape(-1)
+        return self.loss_function(labels.to(logits.dtype), logits, self.config)
+
+
+class TokenClassificationMixin(TaskMixin):
+    """Forward pass of a classifier of tokens."""
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> TokenClassifierOutput:
+        """Score the labels of each token; with labels, also compute the loss.
+
+        Args:
+            input_ids: As for the model without a head, like the next four.
+            attention_mask: 1 where a token is real.
+            token_type_ids: Segment of each token.
+            position_ids: Position of each token.
+            inputs_embeds: Word embeddings in place of ``input_ids``.
+            labels: Class ids ``(batch_size, sequence_length)``, -100 where not scored.
+            **kwargs: Options of the model without a head, and ``num_items_in_batch``.
+        """
+        num_items_in_batch = kwargs.pop("num_items_in_batch", None)
+        outputs = self.base_model(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            use_cache=False,
+            **kwargs,
+        )
+        logits = self.classifier(outputs.last_hidden_state)
+        loss = None
+        if labels is not None:
+            check_labels(labels, self.config.num_labels, what="labels of the configuration")
+            loss = self.loss_function(logits, labels, self.config, num_items_in_batch=num_items_in_batch)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class QuestionAnsweringMixin(TaskMixin):
+    """Forward pass of a reader that points at the span of an answer."""
+
+    qa_outputs: nn.Linear
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        **kwargs: Any,
+    ) -> QuestionAnsweringModelOutput:
+        """Score each token as first and as last one of the answer; with positions, also compute the loss.
+
+        Args:
+            input_ids: As for the model without a head, like the next four.
+            attention_mask: 1 where a token is real.
+            token_type_ids: Segment of each token.
+            position_ids: Position of each token.
+            inputs_embeds: Word embeddings in place of ``input_ids``.
+            start_positions: First token of each answer, ``(batch_size,)``; one at or beyond the end of the input (an
+                answer that was cut off) is not scored.
+            end_positions: Last token of each answer.
+            **kwargs: Options of the model without a head.
+        """
+        _refuse_packing(kwargs)
+        outputs = self.base_model(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            use_cache=False,
+            **kwargs,
+        )
+        start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = self.loss_function(
+                start_logits.contiguous(), end_logits.contiguous(), start_positions, end_positions
+            )
+        return QuestionAnsweringModelOutput(
+            loss=loss,
+            start_logits=start_logits,
+            end_logits=end_logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+class MultipleChoiceMixin(TaskMixin):
+    """Forward pass of a chooser among texts."""
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> MultipleChoiceModelOutput:
+        """Score each choice; with labels, also compute the loss.
+
+        Args:
+            input_ids: Token ids ``(batch_size, choices, sequence_length)``; the next four have the same first axes.
+            attention_mask: 1 where a token is real.
+            token_type_ids: Segment of each token.
+            position_ids: Position of each token.
+            inputs_embeds: Word embeddings ``(batch_size, choices, sequence_length, hidden_size)``.
+            labels: Number of the right choice, ``(batch_size,)``.
+            **kwargs: Options of the model without a head; hidden states and attentions have the rows of all choices.
+        """
+        _refuse_packing(kwargs)
+        given = input_ids if input_ids is not None else inputs_embeds
+        axes = 3 if input_ids is not None else 4
+        if given is None or given.dim() != axes:
+            raise InputError(
+                "input_ids must have the shape (batch_size, choices, sequence_length), got "
+                f"{None if given is None else tuple(given.shape)}"
+            )
+        choices = given.shape[1]
+        input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds = (
+            None if x is None else x.flatten(0, 1)
+            for x in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        )
+        outputs = self.base_model(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            use_cache=False,
+            **kwargs,
+        )
+        scores = self.classifier(self.pool(outputs.last_hidden_state, input_ids, attention_mask))
+        logits = scores.reshape(-1, choices)
+        loss = None
+        if labels is not None:
+            check_labels(labels, choices, what="choices")
+            loss = nn.functional.cross_entropy(logits.float(), labels.to(logits.device))
+        return MultipleChoiceModelOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+def _refuse_packing(options: dict[str, Any]) -> None:
+    if options.get("seq_idx") is not None:
+        raise InputError("seq_idx packs several sequences into a row, but this head gives one answer a row")

@@ -6,7 +6,12 @@ from torch import Tensor
 
 
 def rotary_angles(
-    length: int, dim: int, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+    length: int,
+    dim: int,
+    *,
+    start: int = 0,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Float[Tensor, "n half_s"], Float[Tensor, "n half_s"]]:
     """Compute the cosine and sine of ``position * 10000^(-i / (s / 2))``.
 
@@ -14,8 +19,9 @@ def rotary_angles(
     2104.09864, section 3.2.2; arXiv 2202.10447, appendix (``rope``).
 
     Args:
-        length: Number of positions ``n``, counted from 0.
+        length: Number of positions ``n``.
         dim: Width ``s`` of the vectors to rotate, even.
+        start: First position.
         dtype: float64 gives float64 angles; any other dtype gives float32.
     """
     if dim % 2:
@@ -23,7 +29,8 @@ def rotary_angles(
     dtype = torch.float64 if dtype == torch.float64 else torch.float32
     half = dim // 2
     frequencies = 10000.0 ** (-torch.arange(half, device=device, dtype=dtype) / half)
-    angles = torch.arange(length, device=device, dtype=dtype)[:, None] * frequencies
+    positions = torch.arange(length, device=device, dtype=dtype) + start
+    angles = positions[:, None] * frequencies
     return angles.cos(), angles.sin()
 
 
@@ -34,3 +41,8 @@ def apply_rotary(
     first, second = x.chunk(2, dim=-1)
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def deinterleave(x: Float[Tensor, "*batch s"]) -> Float[Tensor, "*batch s"]:
+    """Put the even entries before the odd ones: interleaved pairs ``(x[2i], x[2i + 1])`` become half-split ones."""
+    return torch.cat((x[..., 0::2], x[..., 1::2]), dim=-1)

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 class PretrainingArguments(TrainingArguments):
     """Settings of masked-language-model pretraining; every field of ``TrainingArguments`` is one too."""
 
-    model_name: str = field(default="flashquad", metadata={"help": "Architecture to train: flashquad."})
+    model_name: str = field(default="flashquad", metadata={"help": "Architecture of a new model: flashquad or flash."})
     init_model: str | None = field(
         default=None,
         metadata={"help": "Folder or hub id of a model to go on from, in place of a new one."},
@@ -26,8 +26,8 @@ class PretrainingArguments(TrainingArguments):
     config: dict | str | None = field(
         default=None,
         metadata={
-            "help": "Settings of a new model over the defaults of FLASHQuadConfig: 'key=value,key=value' (in a recipe: "
-            "a mapping). Default: the settings of the recipe `small`."
+            "help": "Settings of a new model over the defaults of FLASHQuadConfig (or FLASHConfig): "
+            "'key=value,key=value' (in a recipe: a mapping). Default: the settings of the recipe `small`."
         },
     )
     tokenizer_name: str | None = field(
@@ -83,10 +83,10 @@ class PretrainingArguments(TrainingArguments):
         if self.evaluation_strategy is not None:
             self.eval_strategy = self.evaluation_strategy
             self.evaluation_strategy = None
-        if self.model_name != "flashquad":
+        if self.model_name not in ("flashquad", "flash"):
             raise InputError(
-                f"--model_name {self.model_name}: this version trains flashquad (the earlier script's default, FLASH, "
-                "comes later); leave --model_name out or pass --model_name flashquad"
+                f"--model_name {self.model_name}: there is flashquad (FLASH-Quad, where --model_name is left out) and "
+                "flash (FLASH, linear in the length)"
             )
         if self.max_seq_length < 3:
             raise InputError(

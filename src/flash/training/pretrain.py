@@ -9,7 +9,7 @@ from pathlib import Path
 
 import datasets
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.integrations import TensorBoardCallback, get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -25,9 +25,7 @@ from flash.data.pretraining_dataset import (
 from flash.data.vocabulary_check import check_vocabulary
 from flash.errors import InputError
 from flash.models.checkpoint_folders import checkpoints_newest_first
-from flash.models.configuration_flash_quad import FLASHQuadConfig
-from flash.models.loading import load_masked_lm
-from flash.models.modeling_flash_quad import FLASHQuadForMaskedLM
+from flash.models.config_checks import own_settings
 from flash.training.arguments import PretrainingArguments
 from flash.training.checkpoints import (
     last_whole_checkpoint,
@@ -35,10 +33,13 @@ from flash.training.checkpoints import (
     steps_done,
     why_unusable,
 )
+from flash.training.initial_model import load_initial_model, new_model
 from flash.training.progress import TokenProgressCallback
-from flash.training.recipes import load_recipe
 from flash.training.report import draw_curves, write_model_card
 from flash.training.trainer import MaskedLMTrainer, MaskEpochCallback
+
+# Settings of a configuration that say how a model is run; the Trainer itself switches off use_cache.
+HOW_NOT_WHAT = ("use_cache", "gradient_checkpointing")
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +69,12 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     args.report_to = []  # the Trainer would make the callbacks a second time
     set_seed(args.seed)
     # before the tokenizer, which is the initial model's where no other is named
-    initial_model = None if args.init_model is None else _load_initial_model(args, args.init_model)
+    initial_model = None if args.init_model is None else load_initial_model(args, args.init_model)
     tokenizer_name = args.default_tokenizer()
     tokenizer = load_tokenizer(tokenizer_name)
     checkpoint = _find_checkpoint(args)
     if initial_model is None:
-        model = _new_model(args, tokenizer, tokenizer_name)
+        model = new_model(args, tokenizer, tokenizer_name)
     else:
         model = initial_model
         check_vocabulary(tokenizer, tokenizer_name, model_name=str(args.init_model), vocab_size=model.config.vocab_size)
@@ -210,44 +211,16 @@ def _find_checkpoint(args: PretrainingArguments) -> Path | None:
 
 def _check_same_settings(checkpoint: Path, model: PreTrainedModel) -> None:
     """Refuse other model settings than the checkpoint's: weights that do not fit would be left as they are."""
-    saved = type(model.config).from_pretrained(checkpoint)
-    for name in type(model.config).__annotations__:
-        before, now = getattr(saved, name), getattr(model.config, name)
+    saved = AutoConfig.from_pretrained(checkpoint)
+    settings = [name for name in own_settings(type(model.config)) if name not in HOW_NOT_WHAT]
+    for name in ["model_type", *settings]:
+        # an architecture has settings that another one lacks; model_type comes first and tells them apart
+        before, now = getattr(saved, name, None), getattr(model.config, name)
         if before != now:
             raise InputError(
                 f"{checkpoint} was trained with {name}={before}, this run asks for {name}={now}; give the settings and "
                 "the tokenizer of that run again, or another --output_dir"
             )
-
-
-def _new_model(args: PretrainingArguments, tokenizer: PreTrainedTokenizerBase, tokenizer_name: str) -> PreTrainedModel:
-    given = args.config_settings()
-    settings = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    settings |= load_recipe("small")["config"] if given is None else given
-    settings.setdefault("max_position_embeddings", args.max_seq_length)
-    unknown = sorted(set(settings) - set(FLASHQuadConfig.__dataclass_fields__) - {"s"})
-    if unknown:
-        raise InputError(f"--config: {unknown[0]!r} is no setting of FLASHQuadConfig")
-    try:
-        config = FLASHQuadConfig(**settings)
-    except Exception as error:
-        # the strict dataclass raises types of its own for wrong types and values
-        raise InputError(f"--config: {' '.join(str(error).split())}") from error
-    if len(tokenizer) > config.vocab_size:
-        raise InputError(
-            f"--config vocab_size={config.vocab_size}: the tokenizer {tokenizer_name} has {len(tokenizer)} tokens; "
-            "leave vocab_size out to have an embedding for each"
-        )
-    return FLASHQuadForMaskedLM(config)
-
-
-def _load_initial_model(args: PretrainingArguments, name: str) -> PreTrainedModel:
-    if args.config is not None:
-        raise InputError("--config is for a new model; --init_model brings its own settings: give one of them")
-    model = load_masked_lm(name, flag="--init_model")
-    if not isinstance(model, FLASHQuadForMaskedLM):
-        raise InputError(f"--init_model {name} is a {type(model).__name__}; only a FLASH-Quad model is trained here")
-    return model
 
 
 def _load_rows(

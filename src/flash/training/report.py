@@ -6,6 +6,10 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from flash.models.config_checks import own_settings
+
+ARCHITECTURE_NAMES = {"flash_quad": "FLASH-Quad", "flash": "FLASH", "gau_alpha": "GAU-alpha"}
+
 
 def draw_curves(log_history: list[dict[str, Any]], path: Path) -> None:
     """Draw loss and masked-token accuracy against steps, training and validation, into a PNG."""
@@ -67,7 +71,7 @@ def write_model_card(
     defaults = type(config)()
     changed = {
         name: getattr(config, name)
-        for name in type(config).__annotations__
+        for name in own_settings(type(config))
         if getattr(config, name) != getattr(defaults, name)
     }
     nl = "\n"
@@ -75,12 +79,12 @@ def write_model_card(
 language: zh
 library_name: transformers
 pipeline_tag: fill-mask
-tags: [flash-quad, gated-attention-unit, whole-word-masking]
+tags: [{type(config).model_type.replace("_", "-")}, gated-attention-unit, whole-word-masking]
 ---
 
 # {folder.resolve().name}
 
-A FLASH-Quad masked language model ({parameters:,} parameters), trained with
+A {ARCHITECTURE_NAMES[type(config).model_type]} masked language model ({parameters:,} parameters), trained with
 flashquad by whole-word masking. The architecture: [arXiv 2202.10447](https://arxiv.org/abs/2202.10447).
 
 ```python

@@ -4,39 +4,52 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from flash.ops.attention_weights import WEIGHT_FUNCTIONS, normalize_rows
+
 
 def quadratic_attention(
     query: Float[Tensor, "b n s"],
     key: Float[Tensor, "b m s"],
     value: Float[Tensor, "b m e"],
-    bias: Float[Tensor, "n m"],
+    bias: Float[Tensor, "#b n m"] | Float[Tensor, "n m"] | None = None,
     *,
-    scale: float,
-    divisor: float = 1.0,
-    query_mask: Bool[Tensor, "b n"] | None = None,
-    key_mask: Bool[Tensor, "b m"] | None = None,
+    function: str = "squared_relu",
+    scale: float | Float[Tensor, "#b n"],
+    divisor: float | Float[Tensor, "#b n"] = 1.0,
+    row_sum: bool = False,
+    pairs: Bool[Tensor, "#b n m"] | None = None,
+    dropout: float = 0.0,
 ) -> tuple[Float[Tensor, "b n e"], Float[Tensor, "b n m"]]:
-    """Sum the values, each weighted by its squared positive score; return the sums and the weights.
+    """Sum the values, each weighted by a function of its score; return the sums and the weights.
 
-        weights[i, j] = relu(scale * query[i] . key[j] + bias[i, j])^2 / divisor
+        weights[i, j] = function(scale[i] * query[i] . key[j] + bias[i, j]) / divisor[i]     (0 where not pairs[i, j])
         out[i] = sum_j weights[i, j] * value[j]
 
-    Holds all ``n * m`` weights at once. Source: arXiv 2202.10447, section 3.1 and its pseudo-code (``A`` and ``A V``).
+    Holds all ``n * m`` weights at once, in float32 at least. Source: arXiv 2202.10447, section 3.1 and its
+    pseudo-code (``A`` and ``A V``), for ``squared_relu``; see ``flash.ops.attention_weights`` for the other functions.
 
     Args:
-        scale: Factor on the dot products, before the bias and inside the square.
-        divisor: Constant outside the square; it keeps the sums of a half-precision model in range.
-        query_mask: True where a query is a real token; the weights of other rows are 0.
-        key_mask: True where a key is a real token; the weights of other columns are 0.
+        function: ``squared_relu``, ``laplace`` or ``softmax``.
+        scale: Factor on the dot products, inside the function and before the bias; one number or one a query.
+        divisor: Number outside the function; it keeps the sums of a half-precision model in range.
+        row_sum: Divide each row of weights by its sum.
+        pairs: True where the query may see the key, see ``flash.ops.visibility``.
+        dropout: Probability of leaving out a weight.
     """
-    scores = scale * (query @ key.mT) + bias  # (b, n, m)
-    weights = torch.relu(scores).square()
-    if divisor != 1.0:
-        weights = weights / divisor
-    # after the square: relu(0 + bias) need not be 0, so a zeroed score would still count
-    if key_mask is not None:
-        weights = weights.masked_fill(~key_mask[:, None, :], 0.0)
-    if query_mask is not None:
-        weights = weights.masked_fill(~query_mask[:, :, None], 0.0)
-    # under autocast the bias promotes the weights to float32 while the values may be half precision
+    scores = query @ key.mT  # (b, n, m)
+    # a squared score of 256 is beyond float16, and a sum of 512 weights loses half of bfloat16's digits
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) * _per_query(scale)
+    if bias is not None:
+        scores = scores + bias
+    weights = WEIGHT_FUNCTIONS[function](scores, pairs)
+    if isinstance(divisor, Tensor) or divisor != 1.0:
+        weights = weights / _per_query(divisor)
+    if row_sum:
+        weights = normalize_rows(weights)
+    if dropout:
+        weights = torch.nn.functional.dropout(weights, dropout)
     return weights.to(value.dtype) @ value, weights
+
+
+def _per_query(number: float | Tensor) -> float | Tensor:
+    return number[..., None] if isinstance(number, Tensor) else number

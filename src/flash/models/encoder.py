@@ -1,0 +1,209 @@
+"""The encoder that all architectures share: embeddings, layers, checks, saving, initialisation."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from flash.errors import InputError
+from flash.layers.gated_unit import GatedUnit, TokenContext
+from flash.models.cache import prepare_cache
+from flash.models.hub_code import HubCodeModelMixin
+from flash.models.initialization import initialize
+from flash.models.inputs import check_input_ids, check_segments, count_positions, real_tokens
+from flash.ops.rotary import rotary_angles
+
+
+class GatedPreTrainedModel(HubCodeModelMixin, PreTrainedModel):
+    """What the models of all architectures share: initialisation, names on disk, recorded outputs."""
+
+    supports_gradient_checkpointing = True
+    _no_split_modules: ClassVar[list[str]] = ["EncoderEmbeddings", "FLASHQuadLayer", "FLASHLayer", "GAUAlphaLayer"]
+    _can_record_outputs: ClassVar[dict[str, type]] = {"hidden_states": GatedUnit, "attentions": GatedUnit}
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Set every parameter of ``module``; see ``initialization`` in the configuration and docs/maths.md."""
+        initialize(module, self.config)
+
+    def save_pretrained(
+        self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any
+    ) -> None:
+        """Save as ``PreTrainedModel.save_pretrained`` does, under the present parameter names.
+
+        ``save_original_format=True`` writes the names of the checkpoints published earlier instead.
+        """
+        self.write_door_of_model(save_directory)
+        super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
+
+
+class EncoderEmbeddings(nn.Module):
+    """Sum the word, token-type and position embeddings; then norm and dropout."""
+
+    def __init__(
+        self, config: PreTrainedConfig, *, norm: nn.Module, dropout: float, position_embeddings: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.position_embeddings = position_embeddings
+        self.norm = norm
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, inputs_embeds: Tensor, token_type_ids: Tensor, position_ids: Tensor) -> Tensor:
+        """Return ``(batch_size, sequence_length, hidden_size)``."""
+        embeddings = inputs_embeds + self.token_type_embeddings(token_type_ids)
+        if self.position_embeddings is not None:
+            embeddings = embeddings + self.position_embeddings(position_ids)
+        return self.dropout(self.norm(embeddings))
+
+
+class GatedEncoder(GatedPreTrainedModel):
+    """Embeddings and layers; a subclass says what its layers are and what they know about the tokens."""
+
+    embeddings: EncoderEmbeddings
+    layers: nn.ModuleList
+    final_norm: nn.Module
+    # settings that not every architecture has
+    causal = False
+    rotates = True
+
+    @abstractmethod
+    def make_context(self, common: TokenContext, shape: tuple[int, int], cache: Cache | None) -> TokenContext:
+        """Add to the context what the attention of this architecture needs.
+
+        Args:
+            common: Positions and masks of the new tokens; the mask is not None where there is a cache.
+            shape: ``(batch_size, sequence_length)`` of the new tokens.
+            cache: What was seen before; its layers are this model's.
+        """
+
+    def empty_cache_layers(self) -> list:
+        """Make one empty cache layer for each layer of a causal model."""
+        raise NotImplementedError
+
+    def continued_positions(self, cache: Cache, mask: Tensor) -> Tensor:
+        """Number new tokens, ``(batch_size, sequence_length)``, from the first real one that the cache has seen."""
+        raise NotImplementedError
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Return the word embeddings."""
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Replace the word embeddings."""
+        self.embeddings.word_embeddings = value
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        seq_idx: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Encode a batch.
+
+        Args:
+            input_ids: Token ids of shape ``(batch_size, sequence_length)``; or give ``inputs_embeds``.
+            attention_mask: 1 (or True) where a token is real, shape ``(batch_size, sequence_length)``, behind a cache
+                ``(batch_size, cached + sequence_length)``. Default: where ``input_ids`` is not ``pad_token_id``.
+                Padding, left or right, changes no real token's output.
+            token_type_ids: Segment of each token, default 0.
+            position_ids: Position of each token in the sinusoid. Default: counted from the first real token. The
+                attention itself sees distances only.
+            inputs_embeds: Word embeddings of shape ``(batch_size, sequence_length, hidden_size)``.
+            seq_idx: Number of the sequence that a token belongs to, ``(batch_size, sequence_length)``, where rows are
+                packed. Sequences do not see each other, and each has the outputs it has alone. (The name is that of
+                ``DataCollatorWithFlattening(return_seq_idx=True)``.)
+            past_key_values: Cache of the tokens before, of a causal model; a ``DynamicCache``.
+            use_cache: Return a cache. Default: ``config.use_cache`` in a causal model in evaluation mode.
+            **kwargs: ``output_hidden_states``, ``output_attentions``, ``return_dict`` as everywhere in transformers.
+                An attention is ``(batch_size, sequence_length, sequence_length)``, there is one head; of FLASH
+                ``(batch_size, chunks, chunk_size, chunk_size)``, in chunks counted from the first real token.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise InputError("give exactly one of input_ids and inputs_embeds")
+        if input_ids is not None:
+            check_input_ids(input_ids, self.embeddings.word_embeddings.num_embeddings)
+            inputs_embeds = self.embeddings.word_embeddings(input_ids)
+        assert inputs_embeds is not None
+        if inputs_embeds.dim() != 3 or inputs_embeds.shape[1] == 0:
+            raise InputError(
+                "inputs_embeds must have the shape (batch_size, sequence_length, hidden_size) with at least one "
+                f"token, got {tuple(inputs_embeds.shape)}"
+            )
+        batch_size, length = inputs_embeds.shape[:2]
+        cache = self._cache(past_key_values, use_cache, batch_size)
+        past_length = 0 if cache is None else cache.get_seq_length()
+        device = inputs_embeds.device
+        shape = (batch_size, length)
+        mask = real_tokens(
+            input_ids,
+            attention_mask,
+            shape=shape,
+            past_length=past_length,
+            pad_token_id=self.config.pad_token_id,
+        )
+        if mask is not None:
+            mask = mask.to(device)
+        elif cache is not None:
+            mask = torch.ones(shape, dtype=torch.bool, device=device)
+        if seq_idx is not None:
+            check_segments(seq_idx, shape)
+            if cache is not None:
+                raise InputError("seq_idx packs whole sequences, which a cache cannot continue; pass use_cache=False")
+            seq_idx = seq_idx.to(device)
+        if position_ids is None and cache is not None and mask is not None and past_length:
+            position_ids = self.continued_positions(cache, mask)
+        elif position_ids is None:
+            position_ids = count_positions(mask, seq_idx, shape, device)
+        if token_type_ids is None:
+            token_type_ids = torch.zeros(shape, dtype=torch.long, device=device)
+
+        hidden_states = self.embeddings(inputs_embeds, token_type_ids, position_ids)
+        rotary = None
+        if self.rotates:
+            rotary = rotary_angles(
+                length, self.config.query_key_dim, start=past_length, device=device, dtype=hidden_states.dtype
+            )
+        context = self.make_context(TokenContext(rotary, mask, seq_idx), shape, cache)
+        states = [None] * len(self.layers) if cache is None else [self.layer_state(layer) for layer in cache.layers]
+        for layer, state in zip(self.layers, states, strict=True):
+            hidden_states, _ = layer(hidden_states, context, state)
+        if cache is not None:
+            self.count_cached(cache, length)
+        return BaseModelOutputWithPast(last_hidden_state=self.final_norm(hidden_states), past_key_values=cache)
+
+    @staticmethod
+    def layer_state(cache_layer: Any) -> Any:
+        """Return the state that a layer of the model reads and writes."""
+        return cache_layer
+
+    def count_cached(self, cache: Cache, length: int) -> None:
+        """Tell the cache that ``length`` tokens were added, where it cannot see that itself."""
+
+    def _cache(self, cache: Cache | None, use_cache: bool | None, batch_size: int) -> Cache | None:
+        if not self.causal:
+            if cache is not None:
+                raise InputError("past_key_values needs a causal model (causal=True): this one sees both sides")
+            return None
+        if self.gradient_checkpointing and self.training:
+            if cache is not None:
+                raise InputError("past_key_values cannot be used while gradient checkpointing recomputes layers")
+            return None
+        if cache is None and (self.training or not use_cache):
+            return None
+        return prepare_cache(cache, self.empty_cache_layers(), batch_size)

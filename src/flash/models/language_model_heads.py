@@ -1,0 +1,236 @@
+"""Heads that score the vocabulary, one implementation for all architectures."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import CausalLMOutputWithPast, MaskedLMOutput
+from transformers.utils.generic import can_return_tuple
+
+from flash.errors import InputError
+from flash.layers.norms import build_norm
+from flash.models.inputs import check_labels
+
+
+class MaskedLMHead(nn.Module):
+    """Score the vocabulary: dense, activation, norm, decoder.
+
+    The decoder's weight is tied to the word embeddings and its bias to ``bias``, as in the published checkpoints; with
+    ``tie_word_embeddings=False`` the decoder owns both and ``bias`` does not exist, so that every parameter trains.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        vocab_size: int,
+        *,
+        activation: str,
+        norm_type: str,
+        eps: float,
+        tied: bool,
+    ) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.activation = ACT2FN[activation]
+        self.norm = build_norm(norm_type, hidden_size, eps)
+        self.decoder = nn.Linear(hidden_size, vocab_size)
+        if tied:
+            self.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Map ``(..., hidden_size)`` to logits ``(..., vocab_size)``."""
+        return self.decoder(self.norm(self.activation(self.dense(hidden_states))))
+
+
+class PlainLMHead(nn.Module):
+    """Score the vocabulary by inner products alone; the decoder is tied to the word embeddings."""
+
+    def __init__(self, hidden_size: int, vocab_size: int) -> None:
+        super().__init__()
+        self.decoder = nn.Linear(hidden_size, vocab_size, bias=False)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Map ``(..., hidden_size)`` to logits ``(..., vocab_size)``."""
+        return self.decoder(hidden_states)
+
+
+class LanguageModelMixin:
+    """The decoder of either language model, tied to the word embeddings unless a checkpoint has another."""
+
+    config: Any
+    lm_head: Any
+    base_model: Any
+    loss_function: Any
+    training: bool
+
+    def tie_weights(self, missing_keys: set[str] | None = None, recompute_mapping: bool = True) -> None:
+        """Tie the decoder to the word embeddings, as ``PreTrainedModel.tie_weights`` does.
+
+        A checkpoint whose decoder differs from its embeddings keeps both, also when a later call, such as that of
+        ``resize_token_embeddings``, would tie them.
+        """
+        super().tie_weights(missing_keys=missing_keys, recompute_mapping=recompute_mapping)  # type: ignore[misc]
+        if missing_keys is not None and self.config.tie_word_embeddings:
+            # the instance hides the mapping of its class
+            vars(self)["_tied_weights_keys"] = dict(self.all_tied_weights_keys)  # type: ignore[attr-defined]
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """Return the decoder."""
+        return self.lm_head.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        """Replace the decoder, and the bias tied to it."""
+        self.lm_head.decoder = new_embeddings
+        if hasattr(self.lm_head, "bias"):
+            self.lm_head.bias = new_embeddings.bias
+
+
+class MaskedLMMixin(LanguageModelMixin):
+    """Forward pass of a masked language model."""
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        scored_logits_only: bool | None = None,
+        **kwargs: Any,
+    ) -> MaskedLMOutput:
+        """Score the vocabulary at each position; with labels, also compute the loss.
+
+        Args:
+            input_ids: As for the model without a head, like the next four.
+            attention_mask: 1 where a token is real.
+            token_type_ids: Segment of each token.
+            position_ids: Position of each token.
+            inputs_embeds: Word embeddings in place of ``input_ids``.
+            labels: True ids of shape ``(batch_size, sequence_length)`` where scored, -100 elsewhere. A batch in which
+                nothing is scored has the loss 0.
+            scored_logits_only: Return logits ``(number of labels other than -100, vocab_size)``, in the order of the
+                labels, and never compute the others, 85 % of the head's work. Default: True while training with
+                labels outside ``torch.compile``, whose graphs have fixed shapes; False otherwise, when logits are
+                ``(batch_size, sequence_length, vocab_size)``.
+            **kwargs: Options of the model without a head, and ``num_items_in_batch``, the number of labels that the
+                loss is averaged over (exact under gradient accumulation).
+        """
+        if scored_logits_only is None:
+            scored_logits_only = self.training and labels is not None and not torch.compiler.is_compiling()
+        if scored_logits_only and labels is None:
+            raise InputError("scored_logits_only needs labels: they say which positions are scored")
+        num_items_in_batch = kwargs.pop("num_items_in_batch", None)
+        outputs = self.base_model(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        hidden_states = outputs.last_hidden_state
+        if labels is not None:
+            check_labels(labels, self.lm_head.decoder.out_features, what="tokens of the vocabulary")
+            labels = labels.to(hidden_states.device)
+            scored = labels != -100
+            if num_items_in_batch is None:
+                num_items_in_batch = scored.sum().clamp(min=1)
+            if scored_logits_only:
+                hidden_states, labels = hidden_states[scored], labels[scored]
+        logits = self.lm_head(hidden_states)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.config.vocab_size, num_items_in_batch=num_items_in_batch)
+        return MaskedLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class CausalLMMixin(LanguageModelMixin):
+    """Forward pass of a causal language model, which ``generate`` drives."""
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Score the token after each position; with labels, also compute the loss.
+
+        Args:
+            input_ids: As for the model without a head, like the next four.
+            attention_mask: 1 where a token is real.
+            token_type_ids: Segment of each token.
+            position_ids: Position of each token.
+            inputs_embeds: Word embeddings in place of ``input_ids``.
+            past_key_values: Cache that an earlier call returned; ``input_ids`` then are the tokens behind it.
+            labels: Usually ``input_ids``, -100 where not scored; position ``t`` is scored on label ``t + 1``.
+            use_cache: Return the cache in ``past_key_values``.
+            logits_to_keep: Compute the logits of this many last positions only, or of the positions in this tensor;
+                0 for all.
+            **kwargs: Options of the model without a head, and ``num_items_in_batch``.
+        """
+        loss_options = {name: kwargs.pop(name) for name in ("num_items_in_batch", "shift_labels") if name in kwargs}
+        outputs = self.base_model(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])
+        loss = None
+        if labels is not None:
+            check_labels(labels, self.lm_head.decoder.out_features, what="tokens of the vocabulary")
+            loss = self.loss_function(logits, labels, self.config.vocab_size, **loss_options)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
+def masked_lm_head(config: PreTrainedConfig) -> MaskedLMHead:
+    """Build the head of ``FLASHQuadForMaskedLM`` and ``FLASHForMaskedLM``."""
+    if config.causal:
+        raise InputError(
+            "a masked language model sees both sides of a mask: it needs causal=False; "
+            "for causal=True there is the class ...ForCausalLM"
+        )
+    return MaskedLMHead(
+        config.hidden_size,
+        config.vocab_size,
+        activation=config.hidden_act,
+        norm_type=config.norm_type,
+        eps=config.layer_norm_eps,
+        tied=config.tie_word_embeddings,
+    )
+
+
+def causal(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Return a configuration with ``causal=True``; the given one stays as it is."""
+    if config.causal:
+        return config
+    config = copy.deepcopy(config)
+    config.causal = True
+    return config

@@ -1,0 +1,57 @@
+"""Which scale, divisor and function a configuration asks for, as numbers for ``quadratic_attention``."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Bool
+from torch import Tensor
+
+from flash.ops.visibility import visible_counts
+
+SELF_NORMALIZED = ("softmax", "entropy_softmax")
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """How scores become weights.
+
+    With ``length`` standing for ``longest``, or for the number of keys that a query sees (``true_length``):
+
+        inverse_length:    f(q.k / length + bias)
+        inverse_sqrt_dim:  f(q.k / sqrt(s) + bias) / length
+        softmax:           softmax(q.k / sqrt(s) + bias)
+        entropy_softmax:   softmax(log(keys seen) / log(longest) * q.k / sqrt(s) + bias)
+
+    ``row_sum`` divides by the sum of the row in place of the ``length`` outside. The entropy of the last form hardly
+    depends on the length (https://kexue.fm/archives/8823).
+
+    Args:
+        function: ``squared_relu``, ``laplace``, ``softmax`` or ``entropy_softmax``.
+        score_scale: ``inverse_length`` or ``inverse_sqrt_dim``.
+        score_divisor: ``constant``, ``true_length`` or ``row_sum``.
+        longest: Longest length of training ``L``; the chunk size in FLASH.
+        dim: Query and key width ``s``.
+    """
+
+    function: str
+    score_scale: str
+    score_divisor: str
+    longest: int
+    dim: int
+
+    def arguments(self, pairs: Bool[Tensor, "b n m"] | None, key_length: int) -> dict[str, Any]:
+        """Return ``function``, ``scale``, ``divisor`` and ``row_sum`` for keys of which ``pairs`` count."""
+        inverse_root = self.dim**-0.5
+        if self.function == "softmax":
+            return {"function": "softmax", "scale": inverse_root}
+        seen = float(key_length) if pairs is None else visible_counts(pairs)
+        if self.function == "entropy_softmax":
+            entropy = math.log(seen) if isinstance(seen, float) else seen.log()
+            return {"function": "softmax", "scale": entropy * (inverse_root / math.log(self.longest))}
+        row_sum = self.score_divisor == "row_sum"
+        length = seen if self.score_divisor == "true_length" else float(self.longest)
+        if self.score_scale == "inverse_length":
+            return {"function": self.function, "scale": 1.0 / length, "row_sum": row_sum}
+        divisor = 1.0 if row_sum else length
+        return {"function": self.function, "scale": inverse_root, "divisor": divisor, "row_sum": row_sum}

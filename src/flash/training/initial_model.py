@@ -1,0 +1,63 @@
+"""The model that a pretraining run begins with: a new one of a named architecture, or one that was trained before."""
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from flash.errors import InputError
+from flash.models.configuration_flash import FLASHConfig
+from flash.models.configuration_flash_quad import FLASHQuadConfig
+from flash.models.language_model_heads import MaskedLMMixin
+from flash.models.loading import load_masked_lm
+from flash.models.modeling_flash import FLASHForMaskedLM
+from flash.models.modeling_flash_quad import FLASHQuadForMaskedLM
+from flash.training.arguments import PretrainingArguments
+from flash.training.recipes import load_recipe
+
+# --model_name -> configuration and model
+ARCHITECTURES = {
+    "flashquad": (FLASHQuadConfig, FLASHQuadForMaskedLM),
+    "flash": (FLASHConfig, FLASHForMaskedLM),
+}
+
+
+def new_model(args: PretrainingArguments, tokenizer: PreTrainedTokenizerBase, tokenizer_name: str) -> PreTrainedModel:
+    """Build a new masked language model with an embedding for each token.
+
+    Raises:
+        InputError: Settings that no model can have.
+    """
+    config_class, model_class = ARCHITECTURES[args.model_name]
+    given = args.config_settings()
+    settings = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    settings |= load_recipe("small")["config"] if given is None else given
+    settings.setdefault("max_position_embeddings", args.max_seq_length)
+    unknown = sorted(set(settings) - set(config_class.__dataclass_fields__) - {"s"})
+    if unknown:
+        raise InputError(f"--config: {unknown[0]!r} is no setting of {config_class.__name__}")
+    try:
+        model = model_class(config_class(**settings))
+    except Exception as error:
+        # the strict dataclass raises types of its own for wrong types and values
+        raise InputError(f"--config: {' '.join(str(error).split())}") from error
+    if len(tokenizer) > model.config.vocab_size:
+        raise InputError(
+            f"--config vocab_size={model.config.vocab_size}: the tokenizer {tokenizer_name} has {len(tokenizer)} "
+            "tokens; leave vocab_size out to have an embedding for each"
+        )
+    return model
+
+
+def load_initial_model(args: PretrainingArguments, name: str) -> PreTrainedModel:
+    """Load the masked language model that the run goes on from.
+
+    Raises:
+        InputError: No such model, or none of this library's.
+    """
+    if args.config is not None:
+        raise InputError("--config is for a new model; --init_model brings its own settings: give one of them")
+    model = load_masked_lm(name, flag="--init_model")
+    if not isinstance(model, MaskedLMMixin):
+        raise InputError(
+            f"--init_model {name} is a {type(model).__name__}; only FLASH-Quad, FLASH and GAU-alpha models are "
+            "trained here"
+        )
+    return model
