@@ -12,6 +12,16 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture
+def without_shape_checks():
+    """Switch jaxtyping off: to its checks, the symbolic length of a traced graph is no int."""
+    import jaxtyping
+
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.fixture(scope="session")
 def toy_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ``vocab.txt`` for the sentences of ``toy_pretraining``."""

@@ -3,10 +3,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flash.ops.relative_bias import rotary_product_bias, toeplitz_bias
+from flash.ops.relative_bias import bucketed_bias, rotary_product_bias, toeplitz_bias
 
 import transcription
-from helpers import FLOAT64, few_examples, normal
+import transcription_attention
+from helpers import EXACT, FLOAT64, few_examples, normal
 
 
 def by_brute_force(weight, length):
@@ -69,3 +70,45 @@ def test_both_vectors_of_the_rotary_product_get_a_gradient():
         lambda left, right: rotary_product_bias(left, right, 3),
         (left.requires_grad_(), right.requires_grad_()),
     )
+
+
+@few_examples
+@given(st.sampled_from([4, 8, 32]), st.integers(17, 40), st.booleans(), st.integers(1, 60))
+def test_bucketed_bias_is_that_of_the_transcription(buckets, max_distance, causal, length):
+    weight = normal(buckets)
+    expected = transcription_attention.bucketed_bias(
+        weight, length, buckets=buckets, max_distance=max_distance, causal=causal
+    )
+    assert torch.equal(bucketed_bias(weight, length, max_distance=max_distance, causal=causal), expected)
+
+
+BIASES = {
+    "toeplitz": lambda *lengths: toeplitz_bias(normal(11), *lengths),
+    "bucketed": lambda *lengths: bucketed_bias(normal(8), *lengths, max_distance=9),
+    "rotary product": lambda *lengths: rotary_product_bias(*normal(2, 1, 4), *lengths),
+}
+
+
+@pytest.mark.parametrize("bias", BIASES.values(), ids=BIASES)
+@pytest.mark.parametrize(("query_length", "key_length"), [(1, 1), (1, 4), (3, 4), (1, 15), (9, 15), (15, 15)])
+def test_the_bias_of_new_queries_is_the_end_of_that_of_all(bias, query_length, key_length):
+    torch.testing.assert_close(bias(query_length, key_length), bias(key_length)[-query_length:], **FLOAT64)
+
+
+class Biases(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.toeplitz, self.buckets = torch.nn.Parameter(normal(11)), torch.nn.Parameter(normal(8))
+
+    def forward(self, x):
+        n = x.shape[0]
+        return toeplitz_bias(self.toeplitz, n) + bucketed_bias(self.buckets, n, max_distance=9)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize("length", [2, 6, 20])
+def test_an_exported_graph_knows_the_bias_of_any_length(length):
+    biases = Biases()
+    exported = torch.export.export(biases, (torch.zeros(7),), dynamic_shapes=({0: torch.export.Dim.AUTO},)).module()
+    x = torch.zeros(length)
+    torch.testing.assert_close(exported(x), biases(x), **EXACT)

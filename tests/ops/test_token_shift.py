@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from flash.ops.token_shift import shift_tokens
 
 import transcription
+import transcription_attention
 from helpers import FLOAT64, few_examples, normal
 
 
@@ -55,3 +56,25 @@ def test_the_gradient_returns_to_the_token_it_came_from():
     # of the first token the second group is read by nobody, of the third real one the first by padding
     expected = torch.tensor([[1, 1, 0, 0, 1, 1], [1] * 6, [1] * 6, [0] * 6], dtype=torch.float64)
     torch.testing.assert_close(gradient[0], expected, **FLOAT64)
+
+
+@few_examples
+@given(st.data())
+def test_causal_and_packed_shifts_are_those_of_the_transcription(data):
+    length = data.draw(st.integers(1, 6), label="length")
+    channels = data.draw(st.integers(0, 3), label="channels")
+    causal = data.draw(st.booleans(), label="causal")
+    flags = st.lists(st.booleans(), min_size=2 * length, max_size=2 * length)
+    mask = torch.tensor(data.draw(flags, label="real")).reshape(2, length)
+    segments = torch.tensor(data.draw(flags, label="cuts")).reshape(2, length).long().cumsum(dim=1)
+    x = normal(2, length, 6)
+    expected = transcription_attention.shift(x, mask, channels, causal=causal, segments=segments)
+    shifted = shift_tokens(x, channels, mask, causal=causal, segments=segments)
+    assert torch.equal(shifted[mask], expected[mask])
+
+
+def test_a_causal_shift_of_the_rest_begins_with_the_token_before():
+    x = normal(2, 6, 6)
+    whole = shift_tokens(x, 2, causal=True)
+    rest = shift_tokens(x[:, 4:], 2, causal=True, previous=x[:, 3, :2])
+    assert torch.equal(rest, whole[:, 4:])

@@ -57,5 +57,5 @@ class GatedAttentionUnit(GatedUnit):
             bias,
             pairs=context.pairs,
             dropout=self.attention_dropout if self.training else 0.0,
-            **self.weighting.arguments(context.pairs, key.shape[1]),
+            **self.weighting.arguments(context.pairs, key.shape[1], value.dtype),
         )

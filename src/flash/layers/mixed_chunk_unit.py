@@ -142,7 +142,7 @@ class MixedChunkUnit(GatedUnit):
             state.chunk.values,
             None if bias is None else bias[plan.fill][:, None],
             pairs=pairs,
-            **self.weighting.arguments(pairs, self.chunk_size),
+            **self.weighting.arguments(pairs, self.chunk_size, value.dtype),
         )
         recalled = linear_attention(
             linear_query[:, None],

@@ -43,6 +43,6 @@ def visible_pairs(
     return visible.expand(-1, query_length, key_length)
 
 
-def visible_counts(pairs: Bool[Tensor, "b n m"]) -> Float[Tensor, "b n"]:
+def visible_counts(pairs: Bool[Tensor, "b n m"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "b n"]:
     """Count the keys that each query sees; 1 where it sees none, so that the count can divide."""
-    return pairs.sum(dim=-1).clamp(min=1).to(torch.float32)
+    return pairs.sum(dim=-1).clamp(min=1).to(dtype)

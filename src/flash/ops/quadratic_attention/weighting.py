@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Bool
 from torch import Tensor
 
@@ -40,12 +41,18 @@ class Weighting:
     longest: int
     dim: int
 
-    def arguments(self, pairs: Bool[Tensor, "b n m"] | None, key_length: int) -> dict[str, Any]:
-        """Return ``function``, ``scale``, ``divisor`` and ``row_sum`` for keys of which ``pairs`` count."""
+    def arguments(
+        self, pairs: Bool[Tensor, "b n m"] | None, key_length: int, dtype: torch.dtype = torch.float32
+    ) -> dict[str, Any]:
+        """Return ``function``, ``scale``, ``divisor`` and ``row_sum`` for keys of which ``pairs`` count.
+
+        Args:
+            dtype: That of queries and keys; the numbers are float32 at least.
+        """
         inverse_root = self.dim**-0.5
         if self.function == "softmax":
             return {"function": "softmax", "scale": inverse_root}
-        seen = float(key_length) if pairs is None else visible_counts(pairs)
+        seen = float(key_length) if pairs is None else visible_counts(pairs, torch.promote_types(dtype, torch.float32))
         if self.function == "entropy_softmax":
             entropy = math.log(seen) if isinstance(seen, float) else seen.log()
             return {"function": "softmax", "scale": entropy * (inverse_root / math.log(self.longest))}

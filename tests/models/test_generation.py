@@ -1,0 +1,242 @@
+"""``generate()`` of the causal language models, and what their caches hold."""
+
+import pytest
+import torch
+from transformers import DynamicCache
+
+from flash import FLASHConfig, FLASHForCausalLM, FLASHQuadConfig, FLASHQuadForCausalLM
+
+from helpers import CURED, EXACT, VOCABULARY, random_tokens
+
+CHUNK = 4
+SIZES = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2, "query_key_dim": 8, "eos_token_id": None}
+FAMILIES = {
+    "flash_quad": lambda **changes: FLASHQuadForCausalLM(FLASHQuadConfig(**(SIZES | CURED | changes))),
+    "flash": lambda **changes: FLASHForCausalLM(FLASHConfig(chunk_size=CHUNK, **(SIZES | CURED | changes))),
+}
+for_each_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def random_model(family, **changes):
+    """A model that does not repeat the last token, as a tied one of random weights does."""
+    torch.manual_seed(0)
+    model = FAMILIES[family](tie_word_embeddings=False, **changes).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "relative_bias" in name or "offset" in name or "lm_head" in name:
+                parameter.normal_()
+    return model
+
+
+def prompts():
+    """Three prompts of different lengths, padded on the left."""
+    input_ids = random_tokens(3, 10)
+    input_ids[0, :6], input_ids[1, :3] = 0, 0
+    return {"input_ids": input_ids, "attention_mask": (input_ids != 0).long()}
+
+
+@for_each_family
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"num_beams": 3}, {"num_beams": 2, "num_return_sequences": 2}, {"do_sample": True, "num_return_sequences": 2}],
+    ids=["greedy", "beams", "two beams", "sampling"],
+)
+def test_the_cache_changes_nothing_that_is_generated(family, options):
+    model = random_model(family)
+    options = {"do_sample": False, "max_new_tokens": 3 * CHUNK, **options}
+    generated = []
+    for use_cache in (True, False):
+        torch.manual_seed(0)
+        generated.append(model.generate(**prompts(), use_cache=use_cache, **options))
+    assert torch.equal(*generated)
+    assert generated[0].shape == (3 * options.get("num_return_sequences", 1), 10 + 3 * CHUNK)
+    assert len(set(generated[0][:, 10:].flatten().tolist())) > 5
+
+
+@for_each_family
+def test_a_padded_prompt_is_continued_as_it_is_alone(family):
+    model = random_model(family)
+    batch = model.generate(**prompts(), max_new_tokens=9, do_sample=False)
+    for row, length in enumerate([4, 7, 10]):
+        alone = model.generate(prompts()["input_ids"][row : row + 1, -length:], max_new_tokens=9, do_sample=False)
+        assert torch.equal(alone[0], batch[row, -length - 9 :])
+
+
+@for_each_family
+@pytest.mark.parametrize("prefill", range(1, 2 * CHUNK + 2))
+def test_each_step_has_the_logits_of_the_whole_after_a_prefill_of_any_length(family, prefill):
+    model = random_model(family)
+    inputs = prompts()
+    with torch.no_grad():
+        whole = model(**inputs, use_cache=False).logits
+        outputs = model(
+            inputs["input_ids"][:, :prefill], attention_mask=inputs["attention_mask"][:, :prefill], use_cache=True
+        )
+        logits = [outputs.logits]
+        for position in range(prefill, 10):
+            outputs = model(
+                inputs["input_ids"][:, position : position + 1],
+                attention_mask=inputs["attention_mask"][:, : position + 1],
+                past_key_values=outputs.past_key_values,
+                use_cache=True,
+            )
+            logits.append(outputs.logits)
+    real = inputs["attention_mask"].bool()
+    steps = torch.cat(logits, dim=1)[real]
+    assert ((steps - whole[real]).norm() / whole[real].norm()).item() < 1e-5
+    assert outputs.past_key_values.get_seq_length() == 10
+
+
+@for_each_family
+def test_the_cache_that_a_user_made_is_used(family):
+    model = random_model(family)
+    input_ids = random_tokens(2, 6)
+    cache = DynamicCache()
+    first = model(input_ids[:, :4], past_key_values=cache, use_cache=True)
+    assert first.past_key_values is cache
+    assert cache.get_seq_length() == 4
+    second = model(input_ids[:, 4:], past_key_values=cache)
+    whole = model(input_ids, use_cache=False).logits
+    torch.testing.assert_close(torch.cat((first.logits, second.logits), dim=1), whole, rtol=1e-4, atol=1e-4)
+    # and generate goes on from it
+    generated = model.generate(
+        torch.cat((input_ids, random_tokens(2, 1, seed=3)), dim=1),
+        past_key_values=cache,
+        max_new_tokens=3,
+        do_sample=False,
+    )
+    again = model.generate(generated[:, :7], max_new_tokens=3, do_sample=False)
+    assert torch.equal(generated, again)
+
+
+@for_each_family
+def test_rows_of_a_cache_can_be_selected_repeated_and_forgotten(family):
+    model = random_model(family)
+    inputs, token = prompts(), random_tokens(3, 1, seed=2)
+
+    def after(change, rows):
+        cache = model(**inputs, use_cache=True).past_key_values
+        change(cache)
+        mask = torch.cat((inputs["attention_mask"], torch.ones(3, 1, dtype=torch.long)), dim=1)[rows]
+        return model(token[rows], attention_mask=mask, past_key_values=cache).logits
+
+    order = torch.tensor([2, 0])
+    everything = after(lambda cache: None, torch.arange(3))
+    torch.testing.assert_close(after(lambda cache: cache.batch_select_indices(order), order), everything[order])
+    torch.testing.assert_close(after(lambda cache: cache.reorder_cache(order), order), everything[order])
+    twice = torch.tensor([0, 0, 1, 1, 2, 2])
+    torch.testing.assert_close(after(lambda cache: cache.batch_repeat_interleave(2), twice), everything[twice])
+    cache = model(**inputs, use_cache=True).past_key_values
+    cache.reset()
+    assert cache.get_seq_length() == 0
+    torch.testing.assert_close(
+        model(**inputs, past_key_values=cache).logits, model(**inputs, use_cache=False).logits, rtol=1e-4, atol=1e-4
+    )
+
+
+def bytes_of(cache):
+    return sum(
+        x.nbytes
+        for layer in cache.layers
+        for x in (layer.state.tensors() if hasattr(layer, "state") else [layer.keys, layer.values])
+    )
+
+
+def test_the_state_of_flash_does_not_grow_and_the_cache_of_flash_quad_does():
+    sizes = {}
+    for family in FAMILIES:
+        model = random_model(family)
+        sizes[family] = [bytes_of(model(random_tokens(1, n), use_cache=True).past_key_values) for n in (5, 50, 500)]
+    assert len(set(sizes["flash"])) == 1
+    small, middle, large = sizes["flash_quad"]
+    assert (middle, large) == (10 * small, 100 * small)
+
+
+@for_each_family
+def test_sums_and_keys_of_a_half_precision_model(family):
+    model = random_model(family).bfloat16()
+    cache = model(**prompts(), use_cache=True).past_key_values
+    if family == "flash":
+        assert cache.layers[0].state.sums.dtype == torch.float32
+        assert cache.layers[0].state.chunk.values.dtype == torch.bfloat16
+    else:
+        assert cache.layers[0].keys.dtype == torch.bfloat16
+    assert model.generate(**prompts(), max_new_tokens=6).shape == (3, 16)
+
+
+def test_flash_quad_without_token_shift_forgets_tokens_for_an_assistant():
+    model = random_model("flash_quad", token_shift=0.0)
+    input_ids = random_tokens(1, 9)
+    cache = model(input_ids, use_cache=True).past_key_values
+    cache.crop(-4)
+    assert cache.get_seq_length() == 5
+    torch.testing.assert_close(
+        model(input_ids[:, 5:], past_key_values=cache).logits,
+        model(input_ids, use_cache=False).logits[:, 5:],
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    looked_up = model.generate(input_ids, max_new_tokens=6, do_sample=False, prompt_lookup_num_tokens=2)
+    assert torch.equal(looked_up, model.generate(input_ids, max_new_tokens=6, do_sample=False))
+
+
+@pytest.mark.parametrize(("family", "reason"), [("flash_quad", "token_shift"), ("flash", "recurrent state")])
+def test_what_cannot_forget_says_so(family, reason):
+    model = random_model(family)
+    cache = model(random_tokens(1, 9), use_cache=True).past_key_values
+    with pytest.raises(ValueError, match=f"{reason}.* cannot forget tokens; generate without an assistant"):
+        cache.crop(-4)
+
+
+@for_each_family
+def test_embeddings_as_a_prompt_are_continued_too(family):
+    model = random_model(family)
+    input_ids = random_tokens(2, 7)
+    embeddings = model.get_input_embeddings()(input_ids)
+    new = model.generate(inputs_embeds=embeddings, max_new_tokens=5, do_sample=False)
+    whole = model.generate(input_ids, max_new_tokens=5, do_sample=False)
+    assert torch.equal(new, whole[:, 7:])
+
+
+@for_each_family
+def test_only_the_logits_that_are_kept_are_computed(family):
+    model = random_model(family)
+    inputs = prompts() | {"use_cache": False}
+    everything = model(**inputs).logits
+    torch.testing.assert_close(model(**inputs, logits_to_keep=2).logits, everything[:, -2:], **EXACT)
+    some = torch.tensor([0, 5])
+    torch.testing.assert_close(model(**inputs, logits_to_keep=some).logits, everything[:, some], **EXACT)
+
+
+@for_each_family
+def test_a_causal_model_leaves_the_given_configuration_alone_and_saves_its_own(family, tmp_path):
+    model = random_model(family)
+    config = type(model.config)(**SIZES)
+    causal = type(model)(config)
+    assert (config.causal, causal.config.causal) == (False, True)
+    causal.save_pretrained(tmp_path)
+    assert type(config).from_pretrained(tmp_path).causal
+    assert type(model.base_model).from_pretrained(tmp_path).causal
+
+
+@for_each_family
+def test_training_keeps_no_cache(family):
+    model = random_model(family)
+    input_ids = random_tokens(2, 6)
+    assert model(input_ids).past_key_values is not None
+    assert model(input_ids, use_cache=False).past_key_values is None
+    assert model.train()(input_ids, labels=input_ids).past_key_values is None
+
+
+@for_each_family
+def test_the_loss_scores_the_next_token(family):
+    model = random_model(family)
+    input_ids = random_tokens(2, 6)
+    labels = input_ids.clone()
+    labels[0, :3] = -100
+    outputs = model(input_ids, labels=labels)
+    log_probabilities = outputs.logits[:, :-1].log_softmax(-1).gather(-1, input_ids[:, 1:, None])[..., 0]
+    scored = labels[:, 1:] != -100
+    torch.testing.assert_close(outputs.loss, -log_probabilities[scored].mean())
+    halves = model(input_ids, labels=labels, num_items_in_batch=2 * scored.sum()).loss
+    torch.testing.assert_close(halves, outputs.loss / 2)

@@ -1,0 +1,79 @@
+import pytest
+import torch
+
+from flash.ops.linear_attention import LinearState, chunk_sums, linear_attention
+
+from helpers import EXACT, FLOAT64, normal
+
+B, G, C, S, E = 2, 4, 3, 5, 6
+MASK = torch.tensor([[True] * 12, [False] * 2 + [True] * 5 + [False] + [True] * 4]).reshape(B, G, C)
+SEGMENTS = torch.tensor([[0, 0, 1, 1], [3, 5, 5, -1]])
+
+
+def random_inputs(seed=0):
+    return normal(B, G, C, S, seed=seed), normal(B, G, C, S, seed=seed + 1), normal(B, G, C, E, seed=seed + 2)
+
+
+def by_pairs(query, key, value, mask, *, causal, divisor, segments=None):
+    """Every query with every key: no sum over a chunk is formed."""
+    out = torch.zeros(B, G, C, E, dtype=torch.float64)
+    for b in range(B):
+        for g in range(G):
+            related = [h for h in range(G) if segments is None or segments[b, g] == segments[b, h]]
+            keys = [(h, t) for h in related for t in range(C) if mask[b, h, t] and (not causal or h < g)]
+            for i in range(C):
+                total = sum(((query[b, g, i] @ key[b, h, t]) * value[b, h, t] for h, t in keys), torch.zeros(E))
+                out[b, g, i] = total / (max(len(keys), 1) if divisor is None else divisor)
+    return out
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("divisor", [None, 16.0])
+@pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["one sequence", "packed"])
+def test_chunk_sums_give_what_all_pairs_give_and_so_do_gradients(causal, divisor, segments):
+    inputs = [x.requires_grad_() for x in random_inputs()]
+    query, key, value = inputs
+    chunks = chunk_sums(key, value, MASK)
+    out = linear_attention(query, chunks, causal=causal, divisor=divisor, segments=segments)
+    expected = by_pairs(*inputs, MASK, causal=causal, divisor=divisor, segments=segments)
+    torch.testing.assert_close(out, expected, **FLOAT64)
+    upstream = normal(B, G, C, E, seed=9)
+    gradients = torch.autograd.grad(out, inputs, upstream)
+    torch.testing.assert_close(gradients, torch.autograd.grad(expected, inputs, upstream), **FLOAT64)
+
+
+def test_no_mask_means_that_every_token_is_real():
+    _, key, value = random_inputs()
+    everything = torch.ones(B, G, C, dtype=torch.bool)
+    torch.testing.assert_close(chunk_sums(key, value), chunk_sums(key, value, everything), **EXACT)
+
+
+def test_what_came_before_is_as_good_as_earlier_chunks():
+    query, key, value = random_inputs()
+    chunks = chunk_sums(key, value, MASK)
+    whole = linear_attention(query, chunks, causal=True)
+    before = LinearState(chunks.sums[:, :2].sum(dim=1), chunks.counts[:, :2].sum(dim=1))
+    rest = LinearState(chunks.sums[:, 2:], chunks.counts[:, 2:])
+    torch.testing.assert_close(
+        linear_attention(query[:, 2:], rest, causal=True, initial=before), whole[:, 2:], **FLOAT64
+    )
+
+
+def test_a_causal_sum_does_not_change_by_a_bit_when_later_chunks_do():
+    query, key, value = (x.float() for x in random_inputs())
+    before = linear_attention(query, chunk_sums(key, value), causal=True)
+    key[:, 2:], value[:, 2:] = 1e6, -1e6
+    after = linear_attention(query, chunk_sums(key, value), causal=True)
+    assert torch.equal(after[:, :3], before[:, :3])  # the third sees the first two
+    assert not torch.equal(after[:, 3], before[:, 3])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sums_of_half_precision_are_kept_in_float32(dtype):
+    key, value = torch.ones(1, 300, 4, 2, dtype=dtype), torch.ones(1, 300, 4, 2, dtype=dtype)
+    chunks = chunk_sums(key, value)
+    assert chunks.sums.dtype == chunks.counts.dtype == torch.float32
+    out = linear_attention(key, chunks, causal=False, divisor=1.0)
+    assert out.dtype == dtype
+    # 1200 ones: bfloat16 alone would stop counting at 256
+    torch.testing.assert_close(out[0, 0, 0, 0].float().item(), 2400.0, rtol=torch.finfo(dtype).eps, atol=0)
