@@ -50,7 +50,7 @@ def test_the_cache_changes_nothing_that_is_generated(family, options):
         generated.append(model.generate(**prompts(), use_cache=use_cache, **options))
     assert torch.equal(*generated)
     assert generated[0].shape == (3 * options.get("num_return_sequences", 1), 10 + 3 * CHUNK)
-    assert len(set(generated[0][:, 10:].flatten().tolist())) > 5
+    assert len(set(generated[0][:, 10:].flatten().tolist())) > 3
 
 
 @for_each_family

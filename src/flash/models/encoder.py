@@ -119,8 +119,8 @@ class GatedEncoder(GatedPreTrainedModel):
         Args:
             input_ids: Token ids of shape ``(batch_size, sequence_length)``; or give ``inputs_embeds``.
             attention_mask: 1 (or True) where a token is real, shape ``(batch_size, sequence_length)``, behind a cache
-                ``(batch_size, cached + sequence_length)``. Default: where ``input_ids`` is not ``pad_token_id``.
-                Padding, left or right, changes no real token's output.
+                ``(batch_size, cached + sequence_length)``. Default: where ``input_ids`` is not ``pad_token_id``;
+                everywhere in a causal model. Padding, left or right, changes no real token's output.
             token_type_ids: Segment of each token, default 0.
             position_ids: Position of each token in the sinusoid. Default: counted from the first real token. The
                 attention itself sees distances only.
@@ -155,7 +155,8 @@ class GatedEncoder(GatedPreTrainedModel):
             attention_mask,
             shape=shape,
             past_length=past_length,
-            pad_token_id=self.config.pad_token_id,
+            # a causal model may generate the padding token, and must see then what it has written
+            pad_token_id=None if self.causal else self.config.pad_token_id,
         )
         if mask is not None:
             mask = mask.to(device)
