@@ -139,7 +139,7 @@ def test_the_gate_is_expansion_factor_times_as_wide_as_the_model(expansion_facto
         ({"token_shift": -0.1}, "token_shift must lie between 0 and 0.5, got -0.1"),
         ({"hidden_act": "swoosh"}, "hidden_act must be one of .*silu.*, got 'swoosh'"),
         ({"initializer_range": -0.02}, "initializer_range must not be negative, got -0.02"),
-        ({"layer_norm_eps": -1e-5}, "layer_norm_eps must not be negative, got -1e-05"),
+        ({"layer_norm_eps": -1e-5}, "layer_norm_eps must be above 0, got -1e-05"),
         ({"pad_token_id": 20}, r"pad_token_id must be below vocab_size \(20\) and not negative, got 20; None"),
         ({"pad_token_id": -1}, "pad_token_id must be below vocab_size .* got -1"),
     ],

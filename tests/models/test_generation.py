@@ -1,5 +1,7 @@
 """``generate()`` of the causal language models, and what their caches hold."""
 
+import copy
+
 import pytest
 import torch
 from transformers import DynamicCache
@@ -150,6 +152,36 @@ def test_the_state_of_flash_does_not_grow_and_the_cache_of_flash_quad_does():
     assert len(set(sizes["flash"])) == 1
     small, middle, large = sizes["flash_quad"]
     assert (middle, large) == (10 * small, 100 * small)
+
+
+@torch.no_grad()
+def test_the_cache_of_flash_quad_is_not_copied_for_every_token():
+    model = random_model("flash_quad")
+    input_ids = random_tokens(2, 40)
+    cache = model(input_ids[:, :9], use_cache=True).past_key_values
+    places, logits = [], []
+    for position in range(9, 40):
+        logits.append(model(input_ids[:, position : position + 1], past_key_values=cache).logits)
+        places.append(cache.layers[0].keys.data_ptr())
+    assert 1 < len(set(places)) < 9  # 31 tokens, room for a quarter more each time
+    whole = model(input_ids, use_cache=False).logits[:, 9:]
+    torch.testing.assert_close(torch.cat(logits, dim=1), whole, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_two_continuations_of_one_cache_do_not_write_over_each_other():
+    model = random_model("flash_quad")
+    input_ids = random_tokens(1, 20)
+    cache = model(input_ids, use_cache=True).past_key_values
+    model(input_ids[:, :1], past_key_values=cache)
+    copied = copy.deepcopy(cache)
+    for other, token in ((cache, 3), (copied, 7)):
+        model(torch.tensor([[token]]), past_key_values=other)
+    for other, token in ((cache, 3), (copied, 7)):
+        text = torch.cat((input_ids, input_ids[:, :1], torch.tensor([[token, 5]])), dim=1)
+        expected = model(text, use_cache=False).logits[:, -1:]
+        logits = model(torch.tensor([[5]]), past_key_values=other).logits
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
 
 
 @for_each_family

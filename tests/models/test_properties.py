@@ -217,13 +217,7 @@ def test_packed_sequences_equal_the_same_sequences_apart(model, rows):
 
 @pytest.mark.parametrize(
     "numbered",
-    [
-        True,
-        pytest.param(
-            False,
-            marks=pytest.mark.xfail(strict=True, reason="with seq_idx the mask is ignored"),
-        ),
-    ],
+    [True, False],
     ids=["positions given", "positions counted"],
 )
 @examples(60)

@@ -1,6 +1,7 @@
 """What generation keeps of the tokens so far, as layers of the cache of transformers."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,12 +13,47 @@ from flash.layers.mixed_chunk_state import MixedChunkState
 
 
 class KeyValueCacheLayer(DynamicLayer, KeyValueState):
-    """Keys and values of a FLASH-Quad layer, ``(b, 1, m, s)`` and ``(b, 1, m, e)``; they grow with the context."""
+    """Keys and values of a FLASH-Quad layer, ``(b, 1, m, s)`` and ``(b, 1, m, e)``; they grow with the context.
 
-    def __init__(self) -> None:
+    A ``DynamicLayer`` copies all of them for each new token, which at 64k tokens takes most of a step. Here they have
+    room to grow by a quarter before they are copied; not while autograd records, which needs the old ones.
+    """
+
+    keys: Tensor
+    values: Tensor
+
+    def __init__(self, query_key_dim: int, value_dim: int) -> None:
         super().__init__()
+        self.sizes = {"query_key_dim": query_key_dim, "intermediate_size": value_dim}
         self.mask: Tensor | None = None
         self.shifted: Tensor | None = None
+        self._rooms: dict[str, Tensor] = {}
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Add new keys and values, with an axis of one head; return all."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        if torch.is_grad_enabled() or self.keys.numel() == 0:
+            return super().update(key_states, value_states)
+        self.keys = self._behind("keys", self.keys, key_states)
+        self.values = self._behind("values", self.values, value_states)
+        return self.keys, self.values
+
+    def _behind(self, name: str, old: Tensor, new: Tensor) -> Tensor:
+        length, end = old.shape[2], old.shape[2] + new.shape[2]
+        room = self._rooms.get(name)
+        # rows selected, or moved to another device, lie elsewhere
+        if room is None or room.data_ptr() != old.data_ptr() or room.shape[2] < end:
+            room = old.new_empty((*old.shape[:2], end + end // 4, old.shape[3]))
+            room[:, :, :length] = old
+            self._rooms[name] = room
+        room[:, :, length:end] = new
+        return room[:, :, :end]
+
+    def offload(self) -> None:
+        """Move keys and values to the CPU; the room beside them is given up."""
+        self._rooms = {}
+        super().offload()
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add new keys and values; return all."""
@@ -48,7 +84,7 @@ class KeyValueCacheLayer(DynamicLayer, KeyValueState):
 
     def reset(self) -> None:
         """Forget everything."""
-        self.__init__()  # type: ignore[misc]
+        self.__init__(*self.sizes.values())  # type: ignore[misc]
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Take the rows ``beam_idx``."""
@@ -79,8 +115,9 @@ class MixedChunkCacheLayer(DynamicLayer):
 
     is_croppable = False
 
-    def __init__(self, chunk_size: int) -> None:
+    def __init__(self, query_key_dim: int, value_dim: int, chunk_size: int) -> None:
         super().__init__()
+        self.sizes = {"query_key_dim": query_key_dim, "intermediate_size": value_dim, "chunk_size": chunk_size}
         self.state = MixedChunkState(chunk_size)
         self.length = 0
 
@@ -92,7 +129,7 @@ class MixedChunkCacheLayer(DynamicLayer):
         """Return the length and the offset of the mask of old and new tokens."""
         return self.length + query_length, 0
 
-    def update(self, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+    def update(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Refuse keys and values: FLASH keeps sums."""
         raise InputError("this cache is a FLASH model's; it holds no keys and values of single tokens")
 
@@ -105,7 +142,7 @@ class MixedChunkCacheLayer(DynamicLayer):
 
     def reset(self) -> None:
         """Forget everything."""
-        self.__init__(self.state.chunk_size)  # type: ignore[misc]
+        self.__init__(*self.sizes.values())  # type: ignore[misc]
 
     def offload(self) -> None:
         """Refuse to move to the CPU: the state is small."""
@@ -132,7 +169,10 @@ class MixedChunkCacheLayer(DynamicLayer):
         return -1 if self.state.is_empty else self.state.position.shape[0]
 
 
-def prepare_cache(cache: Cache | None, layers: list[DynamicLayer], batch_size: int) -> Cache:
+CacheLayer = KeyValueCacheLayer | MixedChunkCacheLayer
+
+
+def prepare_cache(cache: Cache | None, layers: list[CacheLayer], batch_size: int) -> Cache:
     """Return a cache made of our layers: a new one, or the given one, which gets them while it is empty.
 
     Args:
@@ -156,6 +196,11 @@ def prepare_cache(cache: Cache | None, layers: list[DynamicLayer], batch_size: i
         cache.layers = list(layers)
     if len(cache.layers) != len(layers):
         raise InputError(f"past_key_values has {len(cache.layers)} layers, this model {len(layers)}")
+    if cache.layers[0].sizes != layers[0].sizes:
+        raise InputError(
+            f"past_key_values was filled by another model, of {_listed(cache.layers[0].sizes)}; this one has "
+            f"{_listed(layers[0].sizes)}"
+        )
     rows = cache.layers[0].batch_size
     if rows not in (-1, batch_size):
         raise InputError(
@@ -163,3 +208,7 @@ def prepare_cache(cache: Cache | None, layers: list[DynamicLayer], batch_size: i
             "repeat or select its rows (batch_repeat_interleave, batch_select_indices)"
         )
     return cache
+
+
+def _listed(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{name}={size}" for name, size in sizes.items())

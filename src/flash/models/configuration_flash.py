@@ -4,7 +4,6 @@ from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 
-from flash.models.config_checks import check_at_least_one
 from flash.models.configuration_gated import GatedAttentionConfig
 
 
@@ -29,7 +28,7 @@ class FLASHConfig(GatedAttentionConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Refuse values that no model can have."""
-        check_at_least_one(self, "chunk_size")
+        self.check_at_least_one("chunk_size")
         super().__post_init__(**kwargs)
 
     @property

@@ -1,13 +1,12 @@
 """Settings that FLASH-Quad and FLASH share."""
 
+import math
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 
 from flash.errors import InputError
-from flash.models.config_checks import check_activation, check_at_least_one, check_pad_token, check_probability
-from flash.models.hub_code import HubCodeConfigMixin
+from flash.models.base_configuration import BaseConfiguration
 from flash.ops.quadratic_attention import SELF_NORMALIZED
 
 # The earlier code read its Toeplitz weights up to this many positions and the rotary product above.
@@ -15,7 +14,7 @@ LONGEST_TOEPLITZ_BIAS = 512
 
 
 @strict
-class GatedAttentionConfig(HubCodeConfigMixin, PreTrainedConfig):
+class GatedAttentionConfig(BaseConfiguration):
     """What ``FLASHQuadConfig`` and ``FLASHConfig`` have in common; see there for the meaning of each setting."""
 
     attribute_map: ClassVar[dict[str, str]] = {"s": "query_key_dim"}
@@ -58,25 +57,13 @@ class GatedAttentionConfig(HubCodeConfigMixin, PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         """Resolve what depends on other fields and refuse values that no model can have."""
         super().__post_init__(**kwargs)
-        check_at_least_one(
-            self,
-            "vocab_size",
-            "hidden_size",
-            "num_hidden_layers",
-            "max_position_embeddings",
-            "type_vocab_size",
-            "query_key_dim",
-        )
+        self.check_common()
+        self.check_at_least_one("max_position_embeddings", "query_key_dim")
+        self.check_probability("dropout")
         if self.relative_bias is None:
             short = self.score_length <= LONGEST_TOEPLITZ_BIAS
             self.relative_bias = "toeplitz" if short else "rotary_product"
-        check_activation(self.hidden_act)
-        check_pad_token(self)
-        check_probability(self, "dropout", "classifier_dropout")
-        for name in ("initializer_range", "layer_norm_eps"):
-            if not getattr(self, name) >= 0.0:
-                raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.intermediate_size < 1:
+        if not (math.isfinite(self.expansion_factor) and self.intermediate_size >= 1):
             raise InputError(
                 f"expansion_factor must give a width of at least 1, got {self.expansion_factor} of {self.hidden_size}"
             )

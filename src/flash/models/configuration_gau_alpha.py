@@ -3,15 +3,13 @@
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
 
 from flash.errors import InputError
-from flash.models.config_checks import check_activation, check_at_least_one, check_pad_token, check_probability
-from flash.models.hub_code import HubCodeConfigMixin
+from flash.models.base_configuration import BaseConfiguration
 
 
 @strict
-class GAUAlphaConfig(HubCodeConfigMixin, PreTrainedConfig):
+class GAUAlphaConfig(BaseConfiguration):
     """Settings of a GAU-alpha encoder, as ``junnyu/chinese_GAU-alpha-char_L-24_H-768`` names them.
 
     The model is J. Su et al., "GAU-alpha: GAU-based Transformers for NLP", 2022 (https://kexue.fm/archives/9052): the
@@ -68,21 +66,9 @@ class GAUAlphaConfig(HubCodeConfigMixin, PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         """Refuse values that no model can have, and those of variants that were never published."""
         super().__post_init__(**kwargs)
-        check_at_least_one(
-            self,
-            "vocab_size",
-            "hidden_size",
-            "intermediate_size",
-            "num_hidden_layers",
-            "type_vocab_size",
-            "attention_key_size",
-        )
-        check_activation(self.hidden_act)
-        check_pad_token(self)
-        check_probability(self, "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-        for name in ("initializer_range", "layer_norm_eps"):
-            if not getattr(self, name) >= 0.0:
-                raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
+        self.check_common()
+        self.check_at_least_one("intermediate_size", "attention_key_size")
+        self.check_probability("hidden_dropout_prob", "attention_probs_dropout_prob")
         if self.max_position_embeddings < 2:
             raise InputError(
                 f"max_position_embeddings must be at least 2, got {self.max_position_embeddings}: scores are divided "

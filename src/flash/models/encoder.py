@@ -16,7 +16,15 @@ from flash.layers.gated_unit import GatedUnit, TokenContext
 from flash.models.cache import prepare_cache
 from flash.models.hub_code import HubCodeModelMixin
 from flash.models.initialization import initialize
-from flash.models.inputs import check_input_ids, check_segments, count_positions, real_tokens
+from flash.models.inputs import (
+    check_input_ids,
+    check_inputs_embeds,
+    check_positions,
+    check_token_types,
+    count_positions,
+    number_segments,
+    real_tokens,
+)
 from flash.ops.rotary import rotary_angles
 
 
@@ -126,8 +134,8 @@ class GatedEncoder(GatedPreTrainedModel):
                 attention itself sees distances only.
             inputs_embeds: Word embeddings of shape ``(batch_size, sequence_length, hidden_size)``.
             seq_idx: Number of the sequence that a token belongs to, ``(batch_size, sequence_length)``, where rows are
-                packed. Sequences do not see each other, and each has the outputs it has alone. (The name is that of
-                ``DataCollatorWithFlattening(return_seq_idx=True)``.)
+                packed; a sequence is a run of equal numbers. Sequences do not see each other, and each has the outputs
+                it has alone. (The name is that of ``DataCollatorWithFlattening(return_seq_idx=True)``.)
             past_key_values: Cache of the tokens before, of a causal model; a ``DynamicCache``.
             use_cache: Return a cache. Default: ``config.use_cache`` in a causal model in evaluation mode.
             **kwargs: ``output_hidden_states``, ``output_attentions``, ``return_dict`` as everywhere in transformers.
@@ -140,11 +148,7 @@ class GatedEncoder(GatedPreTrainedModel):
             check_input_ids(input_ids, self.embeddings.word_embeddings.num_embeddings)
             inputs_embeds = self.embeddings.word_embeddings(input_ids)
         assert inputs_embeds is not None
-        if inputs_embeds.dim() != 3 or inputs_embeds.shape[1] == 0:
-            raise InputError(
-                "inputs_embeds must have the shape (batch_size, sequence_length, hidden_size) with at least one "
-                f"token, got {tuple(inputs_embeds.shape)}"
-            )
+        check_inputs_embeds(inputs_embeds, self.config.hidden_size)
         batch_size, length = inputs_embeds.shape[:2]
         cache = self._cache(past_key_values, use_cache, batch_size)
         past_length = 0 if cache is None else cache.get_seq_length()
@@ -163,16 +167,19 @@ class GatedEncoder(GatedPreTrainedModel):
         elif cache is not None:
             mask = torch.ones(shape, dtype=torch.bool, device=device)
         if seq_idx is not None:
-            check_segments(seq_idx, shape)
             if cache is not None:
                 raise InputError("seq_idx packs whole sequences, which a cache cannot continue; pass use_cache=False")
-            seq_idx = seq_idx.to(device)
-        if position_ids is None and cache is not None and mask is not None and past_length:
+            seq_idx = number_segments(seq_idx, shape).to(device)
+        if position_ids is not None:
+            check_positions(position_ids, shape)
+        elif cache is not None and mask is not None and past_length:
             position_ids = self.continued_positions(cache, mask)
-        elif position_ids is None:
+        else:
             position_ids = count_positions(mask, seq_idx, shape, device)
         if token_type_ids is None:
             token_type_ids = torch.zeros(shape, dtype=torch.long, device=device)
+        else:
+            check_token_types(token_type_ids, shape, self.config.type_vocab_size)
 
         hidden_states = self.embeddings(inputs_embeds, token_type_ids, position_ids)
         rotary = None

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from flash.errors import InputError
-from flash.ops.chunk_layout import leading_padding
+from flash.ops.chunk_layout import leading_padding, position_in_run, text_runs
 
 
 def real_tokens(
@@ -50,57 +50,84 @@ def count_positions(
 ) -> Tensor:
     """Number the tokens from the first real one of each row, or of each packed sequence."""
     batch_size, length = shape
-    positions = torch.arange(length, device=device).expand(batch_size, length)
     if segments is not None:
-        starts = torch.nn.functional.pad(segments[:, 1:] != segments[:, :-1], (1, 0), value=True)
-        return positions - torch.where(starts, positions, 0).cummax(dim=1).values
+        return position_in_run(text_runs(segments, mask))
+    positions = torch.arange(length, device=device).expand(batch_size, length)
     if mask is not None:
         return (positions - leading_padding(mask)[:, None]).clamp(min=0)
     return positions
 
 
 def check_input_ids(input_ids: Tensor, vocab_size: int) -> None:
-    """Refuse ids outside the vocabulary, where looking costs no transfer from a GPU (there CUDA itself asserts)."""
-    if input_ids.is_floating_point():
+    """Refuse ids outside the vocabulary."""
+    if input_ids.is_floating_point() or input_ids.dtype == torch.bool:
         raise InputError(f"input_ids must be integers, got {input_ids.dtype}; pass embeddings as inputs_embeds")
-    if input_ids.dim() != 2 or input_ids.shape[1] == 0:
+    if input_ids.dim() != 2 or not input_ids.numel():
         raise InputError(
-            "input_ids must have the shape (batch_size, sequence_length) with at least one token, "
+            "input_ids must have the shape (batch_size, sequence_length) with at least one row and at least one token, "
             f"got {tuple(input_ids.shape)}"
         )
-    if _can_be_read(input_ids):
-        smallest, largest = input_ids.min().item(), input_ids.max().item()
-        if smallest < 0 or largest >= vocab_size:
-            outside = smallest if smallest < 0 else largest
-            raise InputError(
-                f"input_ids must lie between 0 and vocab_size - 1 = {vocab_size - 1}, got {outside}; "
-                "is the tokenizer another model's, or was it extended without resize_token_embeddings?"
-            )
-
-
-def check_segments(seq_idx: Tensor, shape: tuple[int, int]) -> None:
-    """Refuse sequence numbers that do not fit the batch."""
-    if seq_idx.shape != shape or seq_idx.is_floating_point():
+    outside = number_outside(input_ids, vocab_size)
+    if outside is not None:
         raise InputError(
-            f"seq_idx must hold an integer for each token, shape (batch_size, sequence_length) = {tuple(shape)}, "
-            f"got {seq_idx.dtype} of shape {tuple(seq_idx.shape)}"
+            f"input_ids must lie between 0 and vocab_size - 1 = {vocab_size - 1}, got {outside}; "
+            "is the tokenizer another model's, or was it extended without resize_token_embeddings?"
         )
 
 
-def check_labels(labels: Tensor, classes: int, *, what: str, ignore: int | None = -100) -> None:
-    """Refuse class ids outside ``0 ... classes - 1`` (``ignore`` apart), where looking costs no transfer from a GPU."""
-    if labels.is_floating_point():
-        raise InputError(f"labels must be integers here, got {labels.dtype}: they number the {what}")
-    if not _can_be_read(labels):
+def check_inputs_embeds(inputs_embeds: Tensor, hidden_size: int) -> None:
+    """Refuse embeddings of another width, and none."""
+    if inputs_embeds.dim() != 3 or not inputs_embeds.numel() or inputs_embeds.shape[2] != hidden_size:
+        raise InputError(
+            f"inputs_embeds must have the shape (batch_size, sequence_length, hidden_size) with hidden_size = "
+            f"{hidden_size}, at least one row and at least one token, got {tuple(inputs_embeds.shape)}"
+        )
+
+
+def check_token_types(token_type_ids: Tensor, shape: tuple[int, int], type_vocab_size: int) -> None:
+    """Refuse token types that there are no embeddings for."""
+    _check_integers("token_type_ids", token_type_ids, shape)
+    outside = number_outside(token_type_ids, type_vocab_size)
+    if outside is not None:
+        raise InputError(
+            f"token_type_ids must lie between 0 and type_vocab_size - 1 = {type_vocab_size - 1}, got {outside}"
+        )
+
+
+def check_positions(position_ids: Tensor, shape: tuple[int, int]) -> None:
+    """Refuse positions that do not fit the batch, one row for all or one each."""
+    _check_integers("position_ids", position_ids, shape, one_row=True)
+    if _can_be_read(position_ids) and (position_ids < 0).any():
+        raise InputError(f"position_ids must not be negative, got {position_ids.min().item()}")
+
+
+def number_segments(seq_idx: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Number the packed sequences of each row; a sequence is a run of equal numbers.
+
+    A number that comes again behind others names another sequence.
+    """
+    _check_integers("seq_idx", seq_idx, shape)
+    return torch.nn.functional.pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0)).long().cumsum(dim=1)
+
+
+def number_outside(x: Tensor, end: int) -> int | None:
+    """Find a number below 0 or from ``end`` on, where looking costs no transfer from a GPU (CUDA itself asserts)."""
+    if not _can_be_read(x):
+        return None
+    smallest, largest = x.min().item(), x.max().item()
+    if smallest >= 0 and largest < end:
+        return None
+    return int(smallest if smallest < 0 else largest)
+
+
+def _check_integers(name: str, x: Tensor, shape: tuple[int, int], *, one_row: bool = False) -> None:
+    fits = x.shape == shape or (one_row and x.shape == (1, shape[1]))
+    if fits and not x.is_floating_point() and x.dtype != torch.bool:
         return
-    outside = (labels < 0) | (labels >= classes)
-    if ignore is not None:
-        outside &= labels != ignore
-    if outside.any():
-        allowed = "" if ignore is None else f", or be {ignore} where nothing is scored"
-        raise InputError(
-            f"labels must lie between 0 and {classes - 1}, the {what}{allowed}; got {labels[outside][0].item()}"
-        )
+    raise InputError(
+        f"{name} must hold an integer for each token, shape (batch_size, sequence_length) = {tuple(shape)}, "
+        f"got {x.dtype} of shape {tuple(x.shape)}"
+    )
 
 
 def _can_be_read(x: Tensor) -> bool:

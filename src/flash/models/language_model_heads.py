@@ -13,7 +13,7 @@ from transformers.utils.generic import can_return_tuple
 
 from flash.errors import InputError
 from flash.layers.norms import build_norm
-from flash.models.inputs import check_labels
+from flash.models.labels import NOT_SCORED, class_ids, scored_items
 
 
 class MaskedLMHead(nn.Module):
@@ -88,6 +88,12 @@ class LanguageModelMixin:
         if hasattr(self.lm_head, "bias"):
             self.lm_head.bias = new_embeddings.bias
 
+    def token_labels(self, labels: Tensor, hidden_states: Tensor) -> Tensor:
+        """Check the labels of hidden states ``(batch_size, sequence_length, hidden_size)``; bring them beside these."""
+        vocab_size = self.lm_head.decoder.out_features
+        labels = class_ids(labels, hidden_states.shape[:2], vocab_size, what="tokens of the vocabulary")
+        return labels.to(hidden_states.device)
+
 
 class MaskedLMMixin(LanguageModelMixin):
     """Forward pass of a masked language model."""
@@ -136,12 +142,11 @@ class MaskedLMMixin(LanguageModelMixin):
         )
         hidden_states = outputs.last_hidden_state
         if labels is not None:
-            check_labels(labels, self.lm_head.decoder.out_features, what="tokens of the vocabulary")
-            labels = labels.to(hidden_states.device)
-            scored = labels != -100
+            labels = self.token_labels(labels, hidden_states)
             if num_items_in_batch is None:
-                num_items_in_batch = scored.sum().clamp(min=1)
+                num_items_in_batch = scored_items(labels)
             if scored_logits_only:
+                scored = labels != NOT_SCORED
                 hidden_states, labels = hidden_states[scored], labels[scored]
         logits = self.lm_head(hidden_states)
         loss = None
@@ -184,7 +189,7 @@ class CausalLMMixin(LanguageModelMixin):
                 0 for all.
             **kwargs: Options of the model without a head, and ``num_items_in_batch``.
         """
-        loss_options = {name: kwargs.pop(name) for name in ("num_items_in_batch", "shift_labels") if name in kwargs}
+        num_items_in_batch = kwargs.pop("num_items_in_batch", None)
         outputs = self.base_model(
             input_ids,
             attention_mask=attention_mask,
@@ -199,8 +204,10 @@ class CausalLMMixin(LanguageModelMixin):
         logits = self.lm_head(outputs.last_hidden_state[:, kept])
         loss = None
         if labels is not None:
-            check_labels(labels, self.lm_head.decoder.out_features, what="tokens of the vocabulary")
-            loss = self.loss_function(logits, labels, self.config.vocab_size, **loss_options)
+            labels = self.token_labels(labels, outputs.last_hidden_state)
+            if num_items_in_batch is None:
+                num_items_in_batch = scored_items(labels[:, 1:])  # nothing predicts the first token
+            loss = self.loss_function(logits, labels, self.config.vocab_size, num_items_in_batch=num_items_in_batch)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,

@@ -76,7 +76,9 @@ class FLASHModel(FLASHPreTrainedModel, GatedEncoder):
 
     def empty_cache_layers(self) -> list[MixedChunkCacheLayer]:
         """Make one empty cache layer for each layer."""
-        return [MixedChunkCacheLayer(self.config.chunk_size) for _ in self.layers]
+        config = self.config
+        sizes = (config.query_key_dim, config.intermediate_size, config.chunk_size)
+        return [MixedChunkCacheLayer(*sizes) for _ in self.layers]
 
     def continued_positions(self, cache: Cache, mask: Tensor) -> Tensor:
         """Number new tokens from the first real one that the cache has seen."""

@@ -75,7 +75,8 @@ class FLASHQuadModel(FLASHQuadPreTrainedModel, GatedEncoder):
 
     def empty_cache_layers(self) -> list[KeyValueCacheLayer]:
         """Make one empty cache layer for each layer."""
-        return [KeyValueCacheLayer() for _ in self.layers]
+        config = self.config
+        return [KeyValueCacheLayer(config.query_key_dim, config.intermediate_size) for _ in self.layers]
 
     def continued_positions(self, cache: Cache, mask: Tensor) -> Tensor:
         """Number new tokens from the first real one that the cache has seen."""

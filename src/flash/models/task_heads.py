@@ -14,7 +14,8 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple
 
 from flash.errors import InputError
-from flash.models.inputs import check_labels, real_tokens
+from flash.models.inputs import real_tokens
+from flash.models.labels import NOT_SCORED, class_ids, scored_items, span_loss
 
 
 class ClassificationHead(nn.Module):
@@ -92,7 +93,7 @@ class SequenceClassificationMixin(TaskMixin):
                 0/1 floats ``(batch_size, num_labels)`` where several labels may hold.
             **kwargs: Options of the model without a head, and ``num_items_in_batch``.
         """
-        _refuse_packing(kwargs)
+        _refuse_parts_of_texts(kwargs)
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
         outputs = self.base_model(
             input_ids,
@@ -116,7 +117,10 @@ class SequenceClassificationMixin(TaskMixin):
         integers = labels.dtype in (torch.long, torch.int)
         problem = self.config.problem_type
         if problem == "single_label_classification" or (problem is None and several and integers):
-            check_labels(labels, self.config.num_labels, what="labels of the configuration")
+            labels = labels[:, 0] if labels.dim() == 2 and labels.shape[1] == 1 else labels
+            labels = class_ids(labels, logits.shape[:1], self.config.num_labels, what="labels of the configuration")
+            if num_items_in_batch is None:
+                num_items_in_batch = scored_items(labels)
             return self.loss_function(labels, logits, self.config, num_items_in_batch=num_items_in_batch)
         wanted = logits.shape if several else logits.shape[:1]
         if labels.shape not in {wanted, logits.shape}:
@@ -155,6 +159,7 @@ class TokenClassificationMixin(TaskMixin):
             labels: Class ids ``(batch_size, sequence_length)``, -100 where not scored.
             **kwargs: Options of the model without a head, and ``num_items_in_batch``.
         """
+        _refuse_parts_of_texts(kwargs, packing=True)
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
         outputs = self.base_model(
             input_ids,
@@ -168,7 +173,9 @@ class TokenClassificationMixin(TaskMixin):
         logits = self.classifier(outputs.last_hidden_state)
         loss = None
         if labels is not None:
-            check_labels(labels, self.config.num_labels, what="labels of the configuration")
+            labels = class_ids(labels, logits.shape[:2], self.config.num_labels, what="labels of the configuration")
+            if num_items_in_batch is None:
+                num_items_in_batch = scored_items(labels)
             loss = self.loss_function(logits, labels, self.config, num_items_in_batch=num_items_in_batch)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
@@ -205,7 +212,7 @@ class QuestionAnsweringMixin(TaskMixin):
             end_positions: Last token of each answer.
             **kwargs: Options of the model without a head.
         """
-        _refuse_packing(kwargs)
+        _refuse_parts_of_texts(kwargs)
         outputs = self.base_model(
             input_ids,
             attention_mask=attention_mask,
@@ -216,11 +223,11 @@ class QuestionAnsweringMixin(TaskMixin):
             **kwargs,
         )
         start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)
+        if (start_positions is None) != (end_positions is None):
+            raise InputError("give both start_positions and end_positions, or neither")
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = self.loss_function(
-                start_logits.contiguous(), end_logits.contiguous(), start_positions, end_positions
-            )
+            loss = span_loss(start_logits, end_logits, start_positions, end_positions)
         return QuestionAnsweringModelOutput(
             loss=loss,
             start_logits=start_logits,
@@ -255,7 +262,8 @@ class MultipleChoiceMixin(TaskMixin):
             labels: Number of the right choice, ``(batch_size,)``.
             **kwargs: Options of the model without a head; hidden states and attentions have the rows of all choices.
         """
-        _refuse_packing(kwargs)
+        _refuse_parts_of_texts(kwargs)
+        num_items_in_batch = kwargs.pop("num_items_in_batch", None)
         given = input_ids if input_ids is not None else inputs_embeds
         axes = 3 if input_ids is not None else 4
         if given is None or given.dim() != axes:
@@ -264,9 +272,19 @@ class MultipleChoiceMixin(TaskMixin):
                 f"{None if given is None else tuple(given.shape)}"
             )
         choices = given.shape[1]
+        others = {
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "position_ids": position_ids,
+        }
+        for name, x in others.items():
+            if x is not None and x.shape != given.shape[:3]:
+                raise InputError(
+                    f"{name} must have the shape (batch_size, choices, sequence_length) = {tuple(given.shape[:3])}, "
+                    f"got {tuple(x.shape)}"
+                )
         input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds = (
-            None if x is None else x.flatten(0, 1)
-            for x in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+            None if x is None else x.flatten(0, 1) for x in (input_ids, *others.values(), inputs_embeds)
         )
         outputs = self.base_model(
             input_ids,
@@ -281,13 +299,16 @@ class MultipleChoiceMixin(TaskMixin):
         logits = scores.reshape(-1, choices)
         loss = None
         if labels is not None:
-            check_labels(labels, choices, what="choices")
-            loss = nn.functional.cross_entropy(logits.float(), labels.to(logits.device))
+            labels = class_ids(labels, logits.shape[:1], choices, what="choices").to(logits.device)
+            total = nn.functional.cross_entropy(logits.float(), labels, ignore_index=NOT_SCORED, reduction="sum")
+            loss = total / (scored_items(labels) if num_items_in_batch is None else num_items_in_batch)
         return MultipleChoiceModelOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
 
-def _refuse_packing(options: dict[str, Any]) -> None:
-    if options.get("seq_idx") is not None:
+def _refuse_parts_of_texts(options: dict[str, Any], *, packing: bool = False) -> None:
+    if options.get("past_key_values") is not None:
+        raise InputError("past_key_values continues a text; this head reads a whole one: leave it out")
+    if options.get("seq_idx") is not None and not packing:
         raise InputError("seq_idx packs several sequences into a row, but this head gives one answer a row")

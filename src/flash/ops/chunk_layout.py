@@ -50,20 +50,31 @@ def left_aligned_layout(mask: Bool[Tensor, "b n"]) -> ChunkLayout:
     return ChunkLayout(slots, length, torch.zeros_like(mask).scatter(1, slots, mask))
 
 
+def text_runs(segments: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"] | None = None) -> Int[Tensor, "b n"]:
+    """Number the runs of each row: a packed sequence is one, and the padding before its first real token another."""
+    starts = _differs_from_previous(segments)
+    if mask is not None:
+        real_before = mask.long().cumsum(dim=1) - mask.long()
+        real_before_sequence = torch.where(starts, real_before, 0).cummax(dim=1).values
+        leading = ~mask & (real_before == real_before_sequence)
+        starts = starts | _differs_from_previous(leading)
+    return starts.long().cumsum(dim=1)
+
+
+def position_in_run(runs: Int[Tensor, "b n"]) -> Int[Tensor, "b n"]:
+    """Count the tokens of each run from 0."""
+    positions = torch.arange(runs.shape[1], device=runs.device).expand_as(runs)
+    return positions - torch.where(_differs_from_previous(runs), positions, 0).cummax(dim=1).values
+
+
 def packed_layout(segments: Int[Tensor, "b n"], mask: Bool[Tensor, "b n"] | None, chunk_size: int) -> ChunkLayout:
     """Begin a new chunk with each packed sequence, and with its first real token where padding precedes that."""
     mask = torch.ones_like(segments, dtype=torch.bool) if mask is None else mask
-    positions = torch.arange(segments.shape[1], device=segments.device).expand_as(segments)
-    starts = _differs_from_previous(segments)
-    real_before = mask.long().cumsum(dim=1) - mask.long()
-    real_before_sequence = torch.where(starts, real_before, 0).cummax(dim=1).values
-    leading = ~mask & (real_before == real_before_sequence)
-    starts = starts | _differs_from_previous(leading)
-    in_run = positions - torch.where(starts, positions, 0).cummax(dim=1).values
+    runs = text_runs(segments, mask)
+    in_run = position_in_run(runs)
     chunk = (in_run % chunk_size == 0).long().cumsum(dim=1) - 1
     slots = chunk * chunk_size + in_run % chunk_size
     chunks = int(chunk.max()) + 1
-    runs = starts.long().cumsum(dim=1)
     return ChunkLayout(
         slots=slots,
         length=chunks * chunk_size,

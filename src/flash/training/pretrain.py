@@ -24,8 +24,8 @@ from flash.data.pretraining_dataset import (
 )
 from flash.data.vocabulary_check import check_vocabulary
 from flash.errors import InputError
+from flash.models.base_configuration import own_settings
 from flash.models.checkpoint_folders import checkpoints_newest_first
-from flash.models.config_checks import own_settings
 from flash.training.arguments import PretrainingArguments
 from flash.training.checkpoints import (
     last_whole_checkpoint,

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from flash.models.config_checks import own_settings
+from flash.models.base_configuration import own_settings
 
 ARCHITECTURE_NAMES = {"flash_quad": "FLASH-Quad", "flash": "FLASH", "gau_alpha": "GAU-alpha"}
 
