@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from flash.ops.linear_attention import LinearState, chunk_sums, linear_attention
+from flash.ops.linear_attention import LinearState, chunk_sums, linear_attention, recall
 
 from helpers import EXACT, FLOAT64, normal
 
@@ -57,6 +57,21 @@ def test_what_came_before_is_as_good_as_earlier_chunks():
     torch.testing.assert_close(
         linear_attention(query[:, 2:], rest, causal=True, initial=before), whole[:, 2:], **FLOAT64
     )
+
+
+@pytest.mark.parametrize("divisor", [None, 16.0])
+def test_one_step_recalls_what_the_next_chunk_would(divisor):
+    query, key, value = random_inputs()
+    chunks = chunk_sums(key, value, MASK)
+    whole = linear_attention(query, chunks, causal=True, divisor=divisor)
+    before = LinearState(chunks.sums[:, :3].sum(dim=1), chunks.counts[:, :3].sum(dim=1))
+    torch.testing.assert_close(recall(query[:, 3], before, divisor=divisor), whole[:, 3], **FLOAT64)
+
+
+def test_a_sum_beyond_half_precision_is_recalled():
+    query = torch.ones(1, 1, S, dtype=torch.float16)
+    state = LinearState(torch.full((1, S, E), 1e6), torch.full((1,), 1e6))
+    assert recall(query, state).tolist() == [[[S] * E]]
 
 
 def test_a_causal_sum_does_not_change_by_a_bit_when_later_chunks_do():

@@ -10,7 +10,7 @@ from torch import Tensor
 from flash.layers.gated_unit import GatedUnit, TokenContext
 from flash.layers.mixed_chunk_state import Continuation, MixedChunkState
 from flash.ops.chunk_layout import ChunkLayout
-from flash.ops.linear_attention import LinearState, linear_attention
+from flash.ops.linear_attention import LinearState, recall
 from flash.ops.mixed_chunk_attention import mixed_chunk_attention
 from flash.ops.quadratic_attention import quadratic_attention
 
@@ -144,11 +144,6 @@ class MixedChunkUnit(GatedUnit):
             pairs=pairs,
             **self.weighting.arguments(pairs, self.chunk_size, value.dtype),
         )
-        recalled = linear_attention(
-            linear_query[:, None],
-            LinearState(state.sums[:, None], state.counts[:, None]),
-            causal=False,
-            divisor=self.linear_divisor,
-        )[:, 0]
+        recalled = recall(linear_query, LinearState(state.sums, state.counts), divisor=self.linear_divisor)
         state.finish_chunks(plan)
         return (attended + recalled).masked_fill(~real[:, None, None], 0.0), weights

@@ -137,7 +137,8 @@ class GatedEncoder(GatedPreTrainedModel):
                 packed; a sequence is a run of equal numbers. Sequences do not see each other, and each has the outputs
                 it has alone. (The name is that of ``DataCollatorWithFlattening(return_seq_idx=True)``.)
             past_key_values: Cache of the tokens before, of a causal model; a ``DynamicCache``.
-            use_cache: Return a cache. Default: ``config.use_cache`` in a causal model in evaluation mode.
+            use_cache: Return a cache. Default: ``config.use_cache`` in a causal model in evaluation mode. Packed rows
+                have none.
             **kwargs: ``output_hidden_states``, ``output_attentions``, ``return_dict`` as everywhere in transformers.
                 An attention is ``(batch_size, sequence_length, sequence_length)``, there is one head; of FLASH
                 ``(batch_size, chunks, chunk_size, chunk_size)``, in chunks counted from the first real token.
@@ -150,6 +151,10 @@ class GatedEncoder(GatedPreTrainedModel):
         assert inputs_embeds is not None
         check_inputs_embeds(inputs_embeds, self.config.hidden_size)
         batch_size, length = inputs_embeds.shape[:2]
+        if seq_idx is not None:
+            if past_key_values is not None:
+                raise InputError("seq_idx packs whole sequences, which past_key_values cannot continue: leave out one")
+            use_cache = False
         cache = self._cache(past_key_values, use_cache, batch_size)
         past_length = 0 if cache is None else cache.get_seq_length()
         device = inputs_embeds.device
@@ -167,8 +172,6 @@ class GatedEncoder(GatedPreTrainedModel):
         elif cache is not None:
             mask = torch.ones(shape, dtype=torch.bool, device=device)
         if seq_idx is not None:
-            if cache is not None:
-                raise InputError("seq_idx packs whole sequences, which a cache cannot continue; pass use_cache=False")
             seq_idx = number_segments(seq_idx, shape).to(device)
         if position_ids is not None:
             check_positions(position_ids, shape)

@@ -72,6 +72,22 @@ def linear_attention(
     return query @ divided.to(query.dtype)
 
 
+def recall(
+    query: Float[Tensor, "b n s"], state: LinearState, *, divisor: float | None = None
+) -> Float[Tensor, "b n e"]:
+    """Apply queries to a sum that is given, as ``linear_attention`` does; for one step of generation.
+
+    Here the output is divided: it has ``n e`` numbers, the sum ``s e``. The product is float32 at least, in which a sum
+    over a long context does not overflow.
+
+    Args:
+        state: Sums ``(b, s, e)`` and counts ``(b,)``.
+    """
+    total = query.to(state.sums.dtype) @ state.sums
+    counts = state.counts.clamp(min=1.0)[:, None, None]
+    return (total / (counts if divisor is None else divisor)).to(query.dtype)
+
+
 def _sum_within(chunks: LinearState, segments: Tensor, *, causal: bool) -> LinearState:
     # a matrix of chunks by chunks: differences of running totals would leak roundings between sequences
     related = segments[:, :, None] == segments[:, None, :]  # (b, g, h)
