@@ -2,6 +2,7 @@
 # make test    the test suite
 # make lint    ruff, mypy, import contracts
 # make bench   the measurements of README
+# make pages   docs/capabilities.md and docs/costs.md, by trying and counting (10 minutes)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 RUN := build/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format bench clean
+.PHONY: help demo test test-slow lint format bench pages clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -49,6 +50,10 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bench_prepare.py
 	$(BIN)/python benchmarks/bench_collator.py
 	$(BIN)/python benchmarks/bench_training.py
+
+pages: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/capability_table.py
+	$(BIN)/python benchmarks/model_costs.py
 
 clean:
 	rm -rf build $(VENV)

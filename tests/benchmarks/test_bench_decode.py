@@ -7,6 +7,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from flash import FLASHConfig
+
 import bench_decode
 from bench_decode import (
     CHUNK,
@@ -19,7 +21,6 @@ from bench_decode import (
     read_contexts,
     time_table,
 )
-from flash import FLASHConfig
 
 WIDTH, UNITS = 64, 2
 

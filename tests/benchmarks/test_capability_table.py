@@ -7,11 +7,12 @@ import pytest
 import torch
 
 import flash
+from flash.errors import InputError
+
 from capability_checks import CHECKS, inputs_embeds, left_padding, loss
 from capability_expectations import NotApplicable, WrongResultError
 from capability_subjects import Subject, subjects
 from capability_table import Notes, Outcome, family_table, first_line, render, tried
-from flash.errors import InputError
 from generated_page import DOCS
 
 SUBJECT = Subject("FLASH", "ForMaskedLM")
