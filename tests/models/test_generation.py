@@ -272,3 +272,47 @@ def test_the_loss_scores_the_next_token(family):
     torch.testing.assert_close(outputs.loss, -log_probabilities[scored].mean())
     halves = model(input_ids, labels=labels, num_items_in_batch=2 * scored.sum()).loss
     torch.testing.assert_close(halves, outputs.loss / 2)
+
+
+@for_each_family
+def test_padding_inside_a_prompt_keeps_its_place_as_in_a_forward_pass(family):
+    # the second turn of a conversation, behind a first one that was padded
+    model = random_model(family)
+    input_ids = random_tokens(2, 12)
+    mask = torch.ones_like(input_ids)
+    mask[0, 4:7], mask[1, :2] = 0, 0
+    expected = model(input_ids, attention_mask=mask, use_cache=False).logits[:, -1]
+    first = model.generate(
+        input_ids,
+        attention_mask=mask,
+        max_new_tokens=6,
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    torch.testing.assert_close(first.logits[0], expected, rtol=1e-4, atol=1e-4)
+    again = model.generate(input_ids, attention_mask=mask, max_new_tokens=6, do_sample=False, use_cache=False)
+    assert torch.equal(first.sequences, again)
+
+
+@for_each_family
+def test_a_cache_made_in_inference_mode_is_continued_outside(family):
+    model = random_model(family)
+    input_ids = random_tokens(2, 8)
+    with torch.inference_mode():
+        cache = model(input_ids[:, :5], use_cache=True).past_key_values
+        model(input_ids[:, 5:6], past_key_values=cache)
+    with torch.no_grad():
+        model(input_ids[:, 6:7], past_key_values=cache)
+        last = model(input_ids[:, 7:], past_key_values=cache).logits
+        whole = model(input_ids, use_cache=False).logits
+    torch.testing.assert_close(last, whole[:, 7:], rtol=1e-4, atol=1e-4)
+
+
+@for_each_family
+def test_settings_that_only_a_causal_model_cannot_have_are_refused_when_it_is_made(family):
+    # 16 distances have a bucket of their own in a causal model, 8 on either side of another one
+    config = type(random_model(family).config)(**SIZES, relative_bias="bucketed", relative_bias_max_distance=10)
+    with pytest.raises(ValueError, match=r"relative_bias_max_distance must be above 16.* got 10"):
+        FAMILIES[family](relative_bias="bucketed", relative_bias_max_distance=10)
+    assert not config.causal

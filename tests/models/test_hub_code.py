@@ -112,3 +112,17 @@ def test_a_model_that_came_from_the_hub_names_its_own_folder_when_saved_again(re
 def test_every_public_class_can_be_registered():
     for name in flash.__all__:
         assert callable(getattr(flash, name).register_for_auto_class)
+
+
+@pytest.mark.parametrize("registered", [(FLASHForMaskedLM, "AutoModelForMaskedLM")], indirect=True)
+def test_the_door_is_written_with_the_configuration_and_by_the_main_process_alone(registered, tmp_path):
+    model = FLASHForMaskedLM(FLASHConfig(**SIZES))
+    model.save_pretrained(tmp_path / "other_rank", is_main_process=False)
+    assert not (tmp_path / "other_rank" / "modeling_flashquad.py").exists()
+    # an upload takes what was written after the time it notes first
+    folder = tmp_path / "model"
+    model.save_pretrained(folder)
+    written = (folder / "modeling_flashquad.py").stat().st_mtime_ns
+    model.save_pretrained(folder)
+    assert (folder / "modeling_flashquad.py").stat().st_mtime_ns > written
+    assert (folder / "modeling_flashquad.py").stat().st_mtime_ns >= (folder / "config.json").stat().st_mtime_ns

@@ -92,3 +92,32 @@ def test_sums_of_half_precision_are_kept_in_float32(dtype):
     assert out.dtype == dtype
     # 1200 ones: bfloat16 alone would stop counting at 256
     torch.testing.assert_close(out[0, 0, 0, 0].float().item(), 2400.0, rtol=torch.finfo(dtype).eps, atol=0)
+
+
+def test_a_packed_sum_stays_float32_under_autocast_and_finite_in_half_precision():
+    query, key, value = (30 * x.half().clamp(-1, 1) for x in random_inputs())
+    chunks = chunk_sums(key, value)
+    assert chunks.sums.isfinite().all()
+    segments = torch.tensor([[0, 0, 1, 1], [3, 5, 5, -1]])
+    for causal in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = linear_attention(query.float(), chunks, causal=causal, segments=segments)
+        exact = linear_attention(
+            query.double(), LinearState(*(x.double() for x in chunks)), causal=causal, segments=segments
+        )
+        assert ((out.double() - exact).norm() / exact.norm()).item() < 0.02
+
+
+def test_the_sum_of_a_chunk_of_half_precision_may_exceed_its_range():
+    key = value = torch.full((1, 1, 256, 2), 17.0, dtype=torch.float16)
+    assert chunk_sums(key, value).sums.tolist() == [[[[256 * 289.0] * 2] * 2]]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_packed_sequence_is_summed_as_if_the_others_were_not_there_bit_for_bit(causal):
+    query, key, value = (x.float() for x in random_inputs())
+    segments = torch.tensor([[0, 0, 1, 1], [0, 0, 1, 1]])
+    before = linear_attention(query, chunk_sums(key, value), causal=causal, segments=segments)
+    key[:, :2], value[:, :2] = 1e6, -1e6
+    after = linear_attention(query, chunk_sums(key, value), causal=causal, segments=segments)
+    assert torch.equal(after[:, 2:], before[:, 2:])

@@ -130,3 +130,12 @@ def test_shape_checks_refuse_what_would_broadcast_silently(name, changed):
     checked(**arguments)
     with pytest.raises(TypeCheckError):
         checked(**(arguments | {name: changed}))
+
+
+def test_products_of_queries_and_keys_may_exceed_the_range_of_half_precision():
+    query = key = torch.full((1, 2, 128), 24.0, dtype=torch.float16)
+    value = torch.ones(1, 2, 3, dtype=torch.float16)
+    for function, expected in (("softmax", 1.0), ("squared_relu", 2 * (24 * 24 / 512 * 128) ** 2 / 1e4)):
+        divisor = 1.0 if function == "softmax" else 1e4
+        out, _ = quadratic_attention(query, key, value, function=function, scale=1 / 512, divisor=divisor)
+        torch.testing.assert_close(out, torch.full_like(out, expected))

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from flash.layers.norms import RMSNorm
+from flash.ops.on_device import OnDevice
 from flash.ops.quadratic_attention import Weighting
 from flash.ops.rotary import apply_rotary
 from flash.ops.token_shift import shift_tokens
 
 
 @dataclass(frozen=True)
-class TokenContext:
+class TokenContext(OnDevice):
     """What every layer of a forward pass knows about its tokens.
 
     Args:
@@ -99,6 +100,14 @@ class GatedUnit(nn.Module, ABC):
         self.relative_bias = relative_bias
         self.attention_norm = None if attention_norm_eps is None else RMSNorm(inner_dim, eps=attention_norm_eps)
         self.out_proj = nn.Linear(inner_dim, dim, bias=use_bias)
+
+    def extra_repr(self) -> str:
+        """Show the settings in ``print(model)``."""
+        w = self.weighting
+        return (
+            f"{w.function}, score_scale={w.score_scale}, score_divisor={w.score_divisor}, "
+            f"norm_position={self.norm_position}, shift_channels={self.shift_channels}, causal={self.causal}"
+        )
 
     @abstractmethod
     def attend(

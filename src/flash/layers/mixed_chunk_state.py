@@ -11,10 +11,11 @@ from torch.nn.functional import pad
 from flash.layers.gated_unit import UnitState
 from flash.ops.chunk_layout import ChunkLayout, leading_padding
 from flash.ops.linear_attention import LinearState, chunk_sums
+from flash.ops.on_device import OnDevice
 
 
 @dataclass(frozen=True)
-class Continuation:
+class Continuation(OnDevice):
     """Where new tokens go in the chunks of a state; the same in all layers.
 
     Args:
@@ -109,8 +110,9 @@ class MixedChunkState(UnitState):
         """Write one new token a row, keys ``(b, 1, s)`` and value ``(b, 1, e)``, into the chunk begun."""
         index = (torch.arange(value.shape[0], device=value.device), plan.fill)
         real = plan.layout.mask[index]
-        # in place unless autograd needs the old values
-        put = torch.Tensor.index_put if torch.is_grad_enabled() else torch.Tensor.index_put_
+        # in place, unless autograd needs the old values or they were made in inference mode, which has ended
+        frozen = self.chunk.values.is_inference() and not torch.is_inference_mode_enabled()
+        put = torch.Tensor.index_put if torch.is_grad_enabled() or frozen else torch.Tensor.index_put_
         new = [x[:, 0] * real[:, None] for x in (quadratic_key, linear_key, value)]
         self.chunk = Slots._make(put(old, index, x) for old, x in zip(self.chunk, [*new, real], strict=True))
 

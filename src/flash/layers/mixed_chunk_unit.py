@@ -62,16 +62,20 @@ class MixedChunkUnit(GatedUnit):
             return self._extend(copies, value, context.plan, state)
         layout = context.layout
         if layout is None:
-            out, weights, _ = self._mix(copies, value, min(self.chunk_size, value.shape[1]), mask=context.mask)
+            out, weights, _ = self._mix(copies, value, self._chunk_for(value.shape[1]), mask=context.mask)
             return out, weights
         out, weights, _ = self._mix(
             tuple(layout.place(copy) for copy in copies),
             layout.place(value),
-            min(self.chunk_size, layout.length),
+            self._chunk_for(layout.length),
             mask=layout.mask,
             segments=layout.segments,
         )
         return layout.take(out), weights
+
+    def _chunk_for(self, length: int) -> int:
+        # an input shorter than a chunk is one of its own length; a graph for any length cannot ask
+        return self.chunk_size if torch.compiler.is_exporting() else min(self.chunk_size, length)
 
     def _mix(
         self,
@@ -147,3 +151,7 @@ class MixedChunkUnit(GatedUnit):
         recalled = recall(linear_query, LinearState(state.sums, state.counts), divisor=self.linear_divisor)
         state.finish_chunks(plan)
         return (attended + recalled).masked_fill(~real[:, None, None], 0.0), weights
+
+    def extra_repr(self) -> str:
+        """Show the settings in ``print(model)``."""
+        return f"{super().extra_repr()}, chunk_size={self.chunk_size}"

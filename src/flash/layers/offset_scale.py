@@ -24,6 +24,10 @@ class OffsetScale(nn.Module):
         """Return the copies in order."""
         return tuple(base * gain + offset for gain, offset in zip(self.gain, self.offset, strict=True))
 
+    def extra_repr(self) -> str:
+        """Show the shape in ``print(model)``."""
+        return f"copies={self.gain.shape[0]}, dim={self.gain.shape[1]}"
+
 
 class QueryKeyScale(nn.Module):
     """Make the query and the key of GAU-alpha from the shared base: a gain a channel and no offset.

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from flash.ops.relative_bias import bucketed_bias, rotary_product_bias, toeplitz_bias
+from flash.ops.rotary import position_angles
 
 
 class ScaledSinusoid(nn.Module):
@@ -21,11 +22,8 @@ class ScaledSinusoid(nn.Module):
         self.scale = nn.Parameter(torch.full((1,), dim**-0.5))
 
     def forward(self, position_ids: Int[Tensor, "*batch n"]) -> Float[Tensor, "*batch n d"]:
-        """Embed each position; angles are float32, or float64 in a float64 model."""
-        dtype = torch.float64 if self.scale.dtype == torch.float64 else torch.float32
-        half = self.dim // 2
-        frequencies = 10000.0 ** (-torch.arange(half, device=position_ids.device, dtype=dtype) / half)
-        angles = position_ids[..., None].to(dtype) * frequencies
+        """Embed each position."""
+        angles = position_angles(position_ids, self.dim)
         return torch.cat((angles.sin(), angles.cos()), dim=-1).to(self.scale.dtype) * self.scale
 
 
@@ -39,6 +37,10 @@ class ToeplitzBias(nn.Module):
     def forward(self, query_length: int, key_length: int | None = None) -> Float[Tensor, "n m"]:
         """Return the bias of the last ``query_length`` of ``key_length`` positions (all by default)."""
         return toeplitz_bias(self.weight, query_length, key_length)
+
+    def extra_repr(self) -> str:
+        """Show the number of distances in ``print(model)``."""
+        return f"distances={self.weight.shape[0]}"
 
 
 class BucketedBias(nn.Module):

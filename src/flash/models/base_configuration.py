@@ -10,6 +10,8 @@ from transformers.activations import ACT2FN
 from flash.errors import InputError
 from flash.models.hub_code import HubCodeConfigMixin
 
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
 
 @strict
 class BaseConfiguration(HubCodeConfigMixin, PreTrainedConfig):
@@ -49,6 +51,8 @@ class BaseConfiguration(HubCodeConfigMixin, PreTrainedConfig):
             raise InputError(
                 f"layer_norm_eps must be above 0, got {self.layer_norm_eps}: the norm of zeros would be 0 / 0"
             )
+        if self.problem_type not in (None, *PROBLEM_TYPES):
+            raise InputError(f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {self.problem_type!r}")
         if self.hidden_act not in ACT2FN:
             raise InputError(f"hidden_act must be one of {', '.join(sorted(ACT2FN))}, got {self.hidden_act!r}")
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:

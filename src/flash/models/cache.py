@@ -42,8 +42,9 @@ class KeyValueCacheLayer(DynamicLayer, KeyValueState):
     def _behind(self, name: str, old: Tensor, new: Tensor) -> Tensor:
         length, end = old.shape[2], old.shape[2] + new.shape[2]
         room = self._rooms.get(name)
-        # rows selected, or moved to another device, lie elsewhere
-        if room is None or room.data_ptr() != old.data_ptr() or room.shape[2] < end:
+        # rows selected, or moved to another device, lie elsewhere; what inference mode made cannot be changed behind it
+        unfit = room is None or room.data_ptr() != old.data_ptr() or room.shape[2] < end
+        if room is None or unfit or (room.is_inference() and not torch.is_inference_mode_enabled()):
             room = old.new_empty((*old.shape[:2], end + end // 4, old.shape[3]))
             room[:, :, :length] = old
             self._rooms[name] = room

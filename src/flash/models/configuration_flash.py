@@ -1,6 +1,6 @@
 """Configuration of FLASH."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
@@ -26,10 +26,10 @@ class FLASHConfig(GatedAttentionConfig):
     chunk_size: int = 256
     linear_divisor: Literal["true_length", "constant"] = "true_length"
 
-    def __post_init__(self, **kwargs: Any) -> None:
-        """Refuse values that no model can have."""
+    def check_settings(self) -> None:
+        """Refuse values that no model can have; call it after a setting was changed."""
         self.check_at_least_one("chunk_size")
-        super().__post_init__(**kwargs)
+        super().check_settings()
 
     @property
     def score_length(self) -> int:

@@ -57,12 +57,16 @@ class GatedAttentionConfig(BaseConfiguration):
     def __post_init__(self, **kwargs: Any) -> None:
         """Resolve what depends on other fields and refuse values that no model can have."""
         super().__post_init__(**kwargs)
-        self.check_common()
-        self.check_at_least_one("max_position_embeddings", "query_key_dim")
-        self.check_probability("dropout")
         if self.relative_bias is None:
             short = self.score_length <= LONGEST_TOEPLITZ_BIAS
             self.relative_bias = "toeplitz" if short else "rotary_product"
+        self.check_settings()
+
+    def check_settings(self) -> None:
+        """Refuse values that no model can have; call it after a setting was changed."""
+        self.check_common()
+        self.check_at_least_one("max_position_embeddings", "query_key_dim")
+        self.check_probability("dropout")
         if not (math.isfinite(self.expansion_factor) and self.intermediate_size >= 1):
             raise InputError(
                 f"expansion_factor must give a width of at least 1, got {self.expansion_factor} of {self.hidden_size}"

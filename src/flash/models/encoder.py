@@ -47,7 +47,7 @@ class GatedPreTrainedModel(HubCodeModelMixin, PreTrainedModel):
 
         ``save_original_format=True`` writes the names of the checkpoints published earlier instead.
         """
-        self.write_door_of_model(save_directory)
+        self.name_in_configuration()
         super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
 
 
@@ -135,7 +135,8 @@ class GatedEncoder(GatedPreTrainedModel):
             inputs_embeds: Word embeddings of shape ``(batch_size, sequence_length, hidden_size)``.
             seq_idx: Number of the sequence that a token belongs to, ``(batch_size, sequence_length)``, where rows are
                 packed; a sequence is a run of equal numbers. Sequences do not see each other, and each has the outputs
-                it has alone. (The name is that of ``DataCollatorWithFlattening(return_seq_idx=True)``.)
+                it has alone. (The name is that of ``DataCollatorWithFlattening(return_seq_idx=True)``.) In FLASH each
+                begins a chunk, so sequences much shorter than one waste most of theirs, and it cannot be compiled.
             past_key_values: Cache of the tokens before, of a causal model; a ``DynamicCache``.
             use_cache: Return a cache. Default: ``config.use_cache`` in a causal model in evaluation mode. Packed rows
                 have none.

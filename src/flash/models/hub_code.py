@@ -35,8 +35,18 @@ class HubCodeConfigMixin:
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save as ``PreTrainedConfig.save_pretrained`` does, with the door of a registered class."""
         if self._registered_auto_class is not None:
-            write_door(save_directory, self, {self._registered_auto_class: type(self)})
+            name_in_door(self, {self._registered_auto_class: type(self)})
         super().save_pretrained(save_directory, **kwargs)  # type: ignore[misc]
+
+    def to_json_file(self, json_file_path: str | Path, use_diff: bool = True) -> None:
+        """Write the configuration, and beside it the door that it names."""
+        super().to_json_file(json_file_path, use_diff)  # type: ignore[misc]
+        references = (getattr(self, "auto_map", None) or {}).values()
+        names = sorted({name.rpartition(".")[2] for name in references if name.startswith(f"{DOOR_MODULE}.")})
+        if names:
+            quoted = ", ".join(f'"{name}"' for name in names)
+            door = Path(json_file_path).with_name(f"{DOOR_MODULE}.py")
+            door.write_text(DOOR.format(names=", ".join(names), quoted=quoted))
 
 
 class HubCodeModelMixin:
@@ -49,25 +59,19 @@ class HubCodeModelMixin:
         """Let ``save_pretrained`` name the class for ``auto_class`` in the folder, see ``flash.models.hub_code``."""
         cls._registered_auto_class = _name_of(auto_class)
 
-    def write_door_of_model(self, save_directory: str | Path) -> None:
-        """Write the door of a registered class, and its name into the configuration."""
+    def name_in_configuration(self) -> None:
+        """Write the name of a registered class into the configuration, which brings the door along when saved."""
         if self._registered_auto_class is not None:
             config = self.config  # type: ignore[attr-defined]
-            classes = {"AutoConfig": type(config), self._registered_auto_class: type(self)}
-            write_door(save_directory, config, classes)
+            name_in_door(config, {"AutoConfig": type(config), self._registered_auto_class: type(self)})
 
 
-def write_door(folder: str | Path, config: PreTrainedConfig, classes: dict[str, type]) -> None:
-    """Write the file that imports ``classes`` and note in ``config`` which auto class each is for."""
+def name_in_door(config: PreTrainedConfig, classes: dict[str, type]) -> None:
+    """Note in ``config`` which auto class each of ``classes`` is for, as a name in the door."""
     # a folder from the hub names its classes "user/repository--module.Class"; the door of this folder is its own
     known = {auto: name.rpartition("--")[2] for auto, name in (getattr(config, "auto_map", None) or {}).items()}
     auto_map = {auto: name for auto, name in known.items() if name.startswith(f"{DOOR_MODULE}.")}
-    auto_map |= {auto: f"{DOOR_MODULE}.{cls.__name__}" for auto, cls in classes.items()}
-    config.auto_map = auto_map
-    names = sorted({reference.rpartition(".")[2] for reference in auto_map.values()})
-    quoted = ", ".join(f'"{name}"' for name in names)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    (Path(folder) / f"{DOOR_MODULE}.py").write_text(DOOR.format(names=", ".join(names), quoted=quoted))
+    config.auto_map = auto_map | {auto: f"{DOOR_MODULE}.{cls.__name__}" for auto, cls in classes.items()}
 
 
 def _name_of(auto_class: str | type) -> str:

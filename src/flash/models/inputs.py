@@ -36,7 +36,7 @@ def real_tokens(
     new = attention_mask[:, past_length:]
     if new.dtype == torch.bool:
         return new
-    if _can_be_read(new) and not ((new == 0) | (new == 1)).all():
+    if is_readable(new) and not ((new == 0) | (new == 1)).all():
         # an additive mask (0 and -inf) would be taken for its opposite
         raise InputError(
             f"attention_mask must be boolean, or hold 1 for a real token and 0 for padding, got {attention_mask.dtype} "
@@ -97,7 +97,7 @@ def check_token_types(token_type_ids: Tensor, shape: tuple[int, int], type_vocab
 def check_positions(position_ids: Tensor, shape: tuple[int, int]) -> None:
     """Refuse positions that do not fit the batch, one row for all or one each."""
     _check_integers("position_ids", position_ids, shape, one_row=True)
-    if _can_be_read(position_ids) and (position_ids < 0).any():
+    if is_readable(position_ids) and (position_ids < 0).any():
         raise InputError(f"position_ids must not be negative, got {position_ids.min().item()}")
 
 
@@ -112,7 +112,7 @@ def number_segments(seq_idx: Tensor, shape: tuple[int, int]) -> Tensor:
 
 def number_outside(x: Tensor, end: int) -> int | None:
     """Find a number below 0 or from ``end`` on, where looking costs no transfer from a GPU (CUDA itself asserts)."""
-    if not _can_be_read(x):
+    if not is_readable(x):
         return None
     smallest, largest = x.min().item(), x.max().item()
     if smallest >= 0 and largest < end:
@@ -130,5 +130,6 @@ def _check_integers(name: str, x: Tensor, shape: tuple[int, int], *, one_row: bo
     )
 
 
-def _can_be_read(x: Tensor) -> bool:
+def is_readable(x: Tensor) -> bool:
+    """Tell whether the numbers may be looked at: on a GPU that would wait for it, in a graph it cannot be done."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()

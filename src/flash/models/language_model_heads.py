@@ -13,7 +13,8 @@ from transformers.utils.generic import can_return_tuple
 
 from flash.errors import InputError
 from flash.layers.norms import build_norm
-from flash.models.labels import NOT_SCORED, class_ids, scored_items
+from flash.models.inputs import count_positions
+from flash.models.losses import NOT_SCORED, class_ids, class_loss
 
 
 class MaskedLMHead(nn.Module):
@@ -64,7 +65,6 @@ class LanguageModelMixin:
     config: Any
     lm_head: Any
     base_model: Any
-    loss_function: Any
     training: bool
 
     def tie_weights(self, missing_keys: set[str] | None = None, recompute_mapping: bool = True) -> None:
@@ -143,15 +143,13 @@ class MaskedLMMixin(LanguageModelMixin):
         hidden_states = outputs.last_hidden_state
         if labels is not None:
             labels = self.token_labels(labels, hidden_states)
-            if num_items_in_batch is None:
-                num_items_in_batch = scored_items(labels)
             if scored_logits_only:
                 scored = labels != NOT_SCORED
                 hidden_states, labels = hidden_states[scored], labels[scored]
         logits = self.lm_head(hidden_states)
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits, labels, self.config.vocab_size, num_items_in_batch=num_items_in_batch)
+            loss = class_loss(logits, labels, num_items_in_batch)
         return MaskedLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -159,6 +157,13 @@ class MaskedLMMixin(LanguageModelMixin):
 
 class CausalLMMixin(LanguageModelMixin):
     """Forward pass of a causal language model, which ``generate`` drives."""
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
+        # transformers counts real tokens; here padding inside a text keeps its place, as in every forward pass
+        mask = model_kwargs.get("attention_mask")
+        if mask is None:
+            return super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)  # type: ignore[misc]
+        return count_positions(mask.bool(), None, tuple(mask.shape), mask.device)
 
     @can_return_tuple
     def forward(
@@ -184,12 +189,18 @@ class CausalLMMixin(LanguageModelMixin):
             inputs_embeds: Word embeddings in place of ``input_ids``.
             past_key_values: Cache that an earlier call returned; ``input_ids`` then are the tokens behind it.
             labels: Usually ``input_ids``, -100 where not scored; position ``t`` is scored on label ``t + 1``.
-            use_cache: Return the cache in ``past_key_values``.
+            use_cache: Return the cache in ``past_key_values``. Default: ``config.use_cache`` in evaluation mode without
+                labels.
             logits_to_keep: Compute the logits of this many last positions only, or of the positions in this tensor;
                 0 for all.
             **kwargs: Options of the model without a head, and ``num_items_in_batch``.
         """
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
+        if labels is not None:
+            if not isinstance(logits_to_keep, int) or logits_to_keep:
+                raise InputError("logits_to_keep leaves out logits that labels need: give one of them")
+            # what is scored is not continued, unless asked for
+            use_cache = past_key_values is not None if use_cache is None else use_cache
         outputs = self.base_model(
             input_ids,
             attention_mask=attention_mask,
@@ -205,9 +216,7 @@ class CausalLMMixin(LanguageModelMixin):
         loss = None
         if labels is not None:
             labels = self.token_labels(labels, outputs.last_hidden_state)
-            if num_items_in_batch is None:
-                num_items_in_batch = scored_items(labels[:, 1:])  # nothing predicts the first token
-            loss = self.loss_function(logits, labels, self.config.vocab_size, num_items_in_batch=num_items_in_batch)
+            loss = class_loss(logits[:, :-1], labels[:, 1:], num_items_in_batch)  # nothing predicts the first token
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -240,4 +249,5 @@ def causal(config: PreTrainedConfig) -> PreTrainedConfig:
         return config
     config = copy.deepcopy(config)
     config.causal = True
+    config.check_settings()
     return config

@@ -8,6 +8,7 @@ from transformers import GenerationMixin
 from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from flash.errors import InputError
 from flash.layers.gated_unit import TokenContext
 from flash.layers.mixed_chunk_state import MixedChunkState
 from flash.layers.mixed_chunk_unit import ChunkContext, MixedChunkUnit
@@ -64,6 +65,10 @@ class FLASHModel(FLASHPreTrainedModel, GatedEncoder):
         if cache is not None:
             plan = cache.layers[0].state.continuation(common.mask)
         elif common.segments is not None:
+            if torch.compiler.is_compiling():
+                raise InputError(
+                    "seq_idx of a FLASH model cannot be traced: the number of chunks depends on its values"
+                )
             layout = packed_layout(common.segments, common.mask, self.config.chunk_size)
         elif common.mask is not None and self._may_begin_with_padding(common.mask):
             layout = left_aligned_layout(common.mask)

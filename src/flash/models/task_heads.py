@@ -15,7 +15,7 @@ from transformers.utils.generic import can_return_tuple
 
 from flash.errors import InputError
 from flash.models.inputs import real_tokens
-from flash.models.labels import NOT_SCORED, class_ids, scored_items, span_loss
+from flash.models.losses import class_ids, class_loss, span_loss, value_loss
 
 
 class ClassificationHead(nn.Module):
@@ -47,7 +47,6 @@ class TaskMixin:
     config: Any
     base_model: Any
     classifier: ClassificationHead
-    loss_function: Any
 
     def pool(self, hidden_states: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
         """Take the vector of the first real token ([CLS]); of the last one in a causal model, which has seen all."""
@@ -112,26 +111,19 @@ class SequenceClassificationMixin(TaskMixin):
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
-    def _loss(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None) -> Tensor:
-        several = self.config.num_labels > 1
-        integers = labels.dtype in (torch.long, torch.int)
-        problem = self.config.problem_type
-        if problem == "single_label_classification" or (problem is None and several and integers):
+    def _loss(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:
+        config = self.config
+        if config.problem_type is None:
+            several = config.num_labels > 1
+            integers = not labels.is_floating_point() and labels.dtype != torch.bool
+            one_of_several = "single_label_classification" if integers else "multi_label_classification"
+            # as in transformers, the first labels decide
+            config.problem_type = one_of_several if several else "regression"
+        if config.problem_type == "single_label_classification":
             labels = labels[:, 0] if labels.dim() == 2 and labels.shape[1] == 1 else labels
-            labels = class_ids(labels, logits.shape[:1], self.config.num_labels, what="labels of the configuration")
-            if num_items_in_batch is None:
-                num_items_in_batch = scored_items(labels)
-            return self.loss_function(labels, logits, self.config, num_items_in_batch=num_items_in_batch)
-        wanted = logits.shape if several else logits.shape[:1]
-        if labels.shape not in {wanted, logits.shape}:
-            raise InputError(
-                f"labels must have the shape {tuple(wanted)}, a number for each sequence"
-                f"{' and label' if several else ''}, got {tuple(labels.shape)}"
-            )
-        if not several:
-            # the loss of transformers squeezes: a batch of one row would lose its axis, and broadcast
-            labels = labels.reshape(-1)
-        return self.loss_function(labels.to(logits.dtype), logits, self.config)
+            labels = class_ids(labels, logits.shape[:1], config.num_labels, what="labels of the configuration")
+            return class_loss(logits, labels, num_items)
+        return value_loss(logits, labels, config.problem_type, num_items)
 
 
 class TokenClassificationMixin(TaskMixin):
@@ -174,9 +166,7 @@ class TokenClassificationMixin(TaskMixin):
         loss = None
         if labels is not None:
             labels = class_ids(labels, logits.shape[:2], self.config.num_labels, what="labels of the configuration")
-            if num_items_in_batch is None:
-                num_items_in_batch = scored_items(labels)
-            loss = self.loss_function(logits, labels, self.config, num_items_in_batch=num_items_in_batch)
+            loss = class_loss(logits, labels, num_items_in_batch)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -210,7 +200,8 @@ class QuestionAnsweringMixin(TaskMixin):
             start_positions: First token of each answer, ``(batch_size,)``; one at or beyond the end of the input (an
                 answer that was cut off) is not scored.
             end_positions: Last token of each answer.
-            **kwargs: Options of the model without a head.
+            **kwargs: Options of the model without a head. (``Trainer`` counts no answers: under accumulation the
+                other answers of a micro-batch in which some were cut off weigh more.)
         """
         _refuse_parts_of_texts(kwargs)
         outputs = self.base_model(
@@ -299,9 +290,8 @@ class MultipleChoiceMixin(TaskMixin):
         logits = scores.reshape(-1, choices)
         loss = None
         if labels is not None:
-            labels = class_ids(labels, logits.shape[:1], choices, what="choices").to(logits.device)
-            total = nn.functional.cross_entropy(logits.float(), labels, ignore_index=NOT_SCORED, reduction="sum")
-            loss = total / (scored_items(labels) if num_items_in_batch is None else num_items_in_batch)
+            labels = class_ids(labels, logits.shape[:1], choices, what="choices")
+            loss = class_loss(logits, labels, num_items_in_batch)
         return MultipleChoiceModelOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

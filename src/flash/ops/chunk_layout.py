@@ -11,9 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
+from flash.ops.on_device import OnDevice
+
 
 @dataclass(frozen=True)
-class ChunkLayout:
+class ChunkLayout(OnDevice):
     """A slot for each token, within a row of whole or short chunks.
 
     Args:

@@ -1,7 +1,7 @@
 """Rotary position embedding over half-split pairs: entry ``i`` turns together with entry ``i + s / 2``."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -15,23 +15,31 @@ def rotary_angles(
 ) -> tuple[Float[Tensor, "n half_s"], Float[Tensor, "n half_s"]]:
     """Compute the cosine and sine of ``position * 10000^(-i / (s / 2))``.
 
-    Angles are computed in float32 at least, because position 511 is not exact in bfloat16. Source: arXiv
-    2104.09864, section 3.2.2; arXiv 2202.10447, appendix (``rope``).
+    Source: arXiv 2104.09864, section 3.2.2; arXiv 2202.10447, appendix (``rope``).
 
     Args:
         length: Number of positions ``n``.
         dim: Width ``s`` of the vectors to rotate, even.
         start: First position.
-        dtype: float64 gives float64 angles; any other dtype gives float32.
+        dtype: float64 gives float64; any other dtype gives float32, since position 511 is not exact in bfloat16.
     """
     if dim % 2:
         raise ValueError(f"dim must be even, got {dim}: rotary embedding turns pairs of entries")
+    positions = torch.arange(start, start + length, device=device)
+    angles = position_angles(positions, dim)
     dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def position_angles(positions: Int[Tensor, "*batch n"], dim: int) -> Float[Tensor, "*batch n half"]:
+    """Compute ``position * 10000^(-i / (dim / 2))`` in float64, where the device has it.
+
+    In float32 an angle at position 100,000 is wrong by several thousandths.
+    """
     half = dim // 2
-    frequencies = 10000.0 ** (-torch.arange(half, device=device, dtype=dtype) / half)
-    positions = torch.arange(length, device=device, dtype=dtype) + start
-    angles = positions[:, None] * frequencies
-    return angles.cos(), angles.sin()
+    dtype = torch.float32 if positions.device.type == "mps" else torch.float64
+    frequencies = 10000.0 ** (-torch.arange(half, device=positions.device, dtype=dtype) / half)
+    return positions[..., None].to(dtype) * frequencies
 
 
 def apply_rotary(

@@ -1,5 +1,6 @@
 """The model that a pretraining run begins with: a new one of a named architecture, or one that was trained before."""
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from flash.errors import InputError
@@ -34,10 +35,10 @@ def new_model(args: PretrainingArguments, tokenizer: PreTrainedTokenizerBase, to
     if unknown:
         raise InputError(f"--config: {unknown[0]!r} is no setting of {config_class.__name__}")
     try:
-        model = model_class(config_class(**settings))
-    except Exception as error:
-        # the strict dataclass raises types of its own for wrong types and values
+        config = config_class(**settings)
+    except (StrictDataclassError, TypeError, ValueError) as error:
         raise InputError(f"--config: {' '.join(str(error).split())}") from error
+    model = model_class(config)
     if len(tokenizer) > model.config.vocab_size:
         raise InputError(
             f"--config vocab_size={model.config.vocab_size}: the tokenizer {tokenizer_name} has {len(tokenizer)} "

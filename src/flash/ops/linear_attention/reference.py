@@ -29,8 +29,13 @@ def chunk_sums(
     else:
         key = key.masked_fill(~mask[..., None], 0.0)
         counts = mask.sum(dim=-1).to(dtype)
-    # sums over many chunks lose small terms in half precision
-    return LinearState((key.mT @ value).to(dtype), counts)
+    shrink = 1.0
+    if value.dtype == torch.float16:
+        # a sum of 256 products may be beyond float16; a power of two about sqrt(c) on either side rounds nothing away
+        shrink = 2.0 ** -(key.shape[2].bit_length() // 2)
+        key, value = key * shrink, value * shrink
+    # sums over many chunks would lose small terms in half precision
+    return LinearState((key.mT @ value).to(dtype) / shrink**2, counts)
 
 
 def linear_attention(
@@ -53,9 +58,11 @@ def linear_attention(
     Args:
         chunks: Sums ``(b, g, s, e)`` and counts ``(b, g)`` of each chunk, see ``chunk_sums``.
         divisor: None divides by the number of real tokens summed, at least 1.
-        segments: Number of the packed sequence of each chunk; sums do not cross from one to another.
+        segments: Number of the packed sequence of each chunk, a run of equal numbers; sums do not cross from one to
+            another.
         initial: Sums ``(b, s, e)`` and counts ``(b,)`` of what came before the first chunk; causal only.
     """
+    assert segments is None or initial is None, "packed sequences have nothing before them"
     if segments is not None:
         total = _sum_within(chunks, segments, causal=causal)
     elif causal:
@@ -83,18 +90,33 @@ def recall(
     Args:
         state: Sums ``(b, s, e)`` and counts ``(b,)``.
     """
-    total = query.to(state.sums.dtype) @ state.sums
+    with torch.autocast(query.device.type, enabled=False):
+        total = query.to(state.sums.dtype) @ state.sums
     counts = state.counts.clamp(min=1.0)[:, None, None]
     return (total / (counts if divisor is None else divisor)).to(query.dtype)
 
 
 def _sum_within(chunks: LinearState, segments: Tensor, *, causal: bool) -> LinearState:
-    # a matrix of chunks by chunks: differences of running totals would leak roundings between sequences
-    related = segments[:, :, None] == segments[:, None, :]  # (b, g, h)
-    if causal:
-        order = torch.arange(segments.shape[1], device=segments.device)
-        related = related & (order < order[:, None])
-    weights = related.to(chunks.sums.dtype)
-    return LinearState(
-        torch.einsum("bgh,bhse->bgse", weights, chunks.sums), torch.einsum("bgh,bh->bg", weights, chunks.counts)
-    )
+    if not causal:
+        # numbered from 0, so that there are no more of them than chunks
+        runs = pad(segments[:, 1:] != segments[:, :-1], (1, 0)).long().cumsum(dim=1)
+        index = runs[..., None, None].expand_as(chunks.sums)
+        sums = torch.zeros_like(chunks.sums).scatter_add(1, index, chunks.sums).gather(1, index)
+        counts = torch.zeros_like(chunks.counts).scatter_add(1, runs, chunks.counts).gather(1, runs)
+        return LinearState(sums, counts)
+    # Running totals that begin anew with each sequence, by doubling the number of chunks summed. Differences of totals
+    # over the row would leak roundings from one sequence into the next.
+    sums, counts = (_earlier(x, segments, 1) for x in chunks)
+    reach = 1
+    while reach < segments.shape[1]:
+        sums, counts = (x + _earlier(x, segments, reach) for x in (sums, counts))
+        reach *= 2
+    return LinearState(sums, counts)
+
+
+def _earlier(x: Tensor, segments: Tensor, chunks: int) -> Tensor:
+    """Read ``x`` that many chunks before, 0 where another sequence is."""
+    axes = x.dim() - 2
+    moved = pad(x, (0, 0) * axes + (chunks, 0))[:, : x.shape[1]]
+    same = pad(segments[:, chunks:] == segments[:, :-chunks], (chunks, 0))
+    return moved * same.reshape(*same.shape, *[1] * axes).to(x.dtype)

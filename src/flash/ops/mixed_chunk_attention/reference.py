@@ -48,14 +48,15 @@ def mixed_chunk_attention(
         The outputs, 0 at padding; the weights within each chunk; and each chunk's sums.
     """
     batch_size, length = value.shape[:2]
-    short = -length % chunk_size
-    if short:
+    # a graph for any length cannot ask whether it is a multiple, and has an empty chunk where it is one
+    chunks = length // chunk_size + 1 if torch.compiler.is_exporting() else (length + chunk_size - 1) // chunk_size
+    short = chunks * chunk_size - length
+    if torch.compiler.is_exporting() or short:
         mask = torch.ones((batch_size, length), dtype=torch.bool, device=value.device) if mask is None else mask
         mask = pad(mask, (0, short))
         quadratic_query, quadratic_key, linear_query, linear_key, value = (
             pad(x, (0, 0, 0, short)) for x in (quadratic_query, quadratic_key, linear_query, linear_key, value)
         )
-    chunks = value.shape[1] // chunk_size
     flat = (batch_size * chunks, chunk_size, -1)
     flat_mask = None if mask is None else mask.reshape(flat[:2])
     pairs = visible_pairs(

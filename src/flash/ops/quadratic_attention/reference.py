@@ -36,9 +36,11 @@ def quadratic_attention(
         pairs: True where the query may see the key, see ``flash.ops.visibility``.
         dropout: Probability of leaving out a weight.
     """
-    scores = query @ key.mT  # (b, n, m)
+    # The products of 128 entries of size 24 are beyond float16. A power of two about sqrt(s) rounds nothing away.
+    shrink = 2.0 ** -(query.shape[-1].bit_length() // 2)
+    scores = (query * shrink) @ key.mT  # (b, n, m)
     # a squared score of 256 is beyond float16, and a sum of 512 weights loses half of bfloat16's digits
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) * _per_query(scale)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) * (_per_query(scale) / shrink)
     if bias is not None:
         scores = scores + bias
     weights = WEIGHT_FUNCTIONS[function](scores, pairs)
