@@ -23,12 +23,14 @@ class Continuation(OnDevice):
         layout: Slots of the new tokens, counted from the beginning of that chunk.
         end: Slot behind the last new token, ``(b,)``.
         completes: Whether any row completes a chunk.
+        straight: Whether every token is in the slot of its own number: nothing comes before, no padding leads.
     """
 
     fill: Tensor
     layout: ChunkLayout
     end: Tensor
     completes: bool
+    straight: bool
 
 
 class Slots(NamedTuple):
@@ -104,7 +106,9 @@ class MixedChunkState(UnitState):
         room = -(-slots_needed // chunk_size) * chunk_size
         layout = ChunkLayout(slots, room, mask.new_zeros((batch_size, room)).scatter(1, slots, mask))
         end = fill + length - skipped
-        return Continuation(fill, layout, end, completes=bool((end >= chunk_size).any()))
+        completes = bool((end >= chunk_size).any())
+        straight = self.is_empty and not bool(skipped.any())
+        return Continuation(fill, layout, end, completes=completes, straight=straight)
 
     def append(self, quadratic_key: Tensor, linear_key: Tensor, value: Tensor, plan: Continuation) -> None:
         """Write one new token a row, keys ``(b, 1, s)`` and value ``(b, 1, e)``, into the chunk begun."""
@@ -131,6 +135,8 @@ class MixedChunkState(UnitState):
 
     def with_begun_chunk(self, quadratic_key: Tensor, linear_key: Tensor, value: Tensor, plan: Continuation) -> Slots:
         """Place many new tokens behind those of the chunk begun."""
+        if plan.straight:
+            return Slots(quadratic_key, linear_key, value, plan.layout.mask[:, : value.shape[1]])
         more = plan.layout.length - self.chunk_size
         # a slot is filled by one of the two, the other one is 0 there
         placed = (

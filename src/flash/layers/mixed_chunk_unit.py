@@ -115,20 +115,16 @@ class MixedChunkUnit(GatedUnit):
         """Attend from many new tokens to those of the state and to each other."""
         quadratic_query, quadratic_key, linear_query, linear_key = copies
         slots = state.with_begun_chunk(quadratic_key, linear_key, value, plan)
+        place, take = (_as_it_is, _as_it_is) if plan.straight else (plan.layout.place, plan.layout.take)
         out, weights, chunks = self._mix(
-            (
-                plan.layout.place(quadratic_query),
-                slots.quadratic_keys,
-                plan.layout.place(linear_query),
-                slots.linear_keys,
-            ),
+            (place(quadratic_query), slots.quadratic_keys, place(linear_query), slots.linear_keys),
             slots.values,
             self.chunk_size,
             mask=slots.mask,
             initial=LinearState(state.sums, state.counts),
         )
         state.keep_last_chunk(slots, chunks, plan)
-        return plan.layout.take(out), weights
+        return take(out), weights
 
     def _step(
         self, copies: tuple[Tensor, ...], value: Tensor, plan: Continuation, state: MixedChunkState
@@ -155,3 +151,7 @@ class MixedChunkUnit(GatedUnit):
     def extra_repr(self) -> str:
         """Show the settings in ``print(model)``."""
         return f"{super().extra_repr()}, chunk_size={self.chunk_size}"
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
