@@ -101,9 +101,12 @@ def test_a_model_that_came_from_the_hub_names_its_own_folder_when_saved_again(re
     model.config.auto_map = {
         "AutoConfig": "someone/model--modeling_flashquad.FLASHConfig",
         "AutoModel": "someone/model--modeling_other.Something",
+        "AutoTokenizer": [None, "someone/model--tokenization.Tokenizer"],
     }
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["auto_map"] == {
+        "AutoModel": "someone/model--modeling_other.Something",
+        "AutoTokenizer": [None, "someone/model--tokenization.Tokenizer"],
         "AutoConfig": "modeling_flashquad.FLASHConfig",
         "AutoModelForMaskedLM": "modeling_flashquad.FLASHForMaskedLM",
     }
@@ -119,10 +122,18 @@ def test_the_door_is_written_with_the_configuration_and_by_the_main_process_alon
     model = FLASHForMaskedLM(FLASHConfig(**SIZES))
     model.save_pretrained(tmp_path / "other_rank", is_main_process=False)
     assert not (tmp_path / "other_rank" / "modeling_flashquad.py").exists()
-    # an upload takes what was written after the time it notes first
-    folder = tmp_path / "model"
-    model.save_pretrained(folder)
-    written = (folder / "modeling_flashquad.py").stat().st_mtime_ns
-    model.save_pretrained(folder)
-    assert (folder / "modeling_flashquad.py").stat().st_mtime_ns > written
-    assert (folder / "modeling_flashquad.py").stat().st_mtime_ns >= (folder / "config.json").stat().st_mtime_ns
+    # an upload takes what was written after the time it notes first, so every saving writes the door again
+    door = tmp_path / "model" / "modeling_flashquad.py"
+    model.save_pretrained(door.parent)
+    os.utime(door, (0, 0))
+    model.save_pretrained(door.parent)
+    assert door.stat().st_mtime > 0
+
+
+@pytest.mark.parametrize(
+    "reference", ["modeling_flashquad.FLASHModel\nprint(1)", "modeling_flashquad.", ["modeling_flashquad.X", None]]
+)
+def test_what_a_configuration_holds_does_not_become_code(reference, tmp_path):
+    config = FLASHConfig.from_dict({"model_type": "flash", "auto_map": {"AutoModel": reference}})
+    FLASHForMaskedLM(FLASHConfig(**SIZES, auto_map=config.auto_map)).save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "model.safetensors"}

@@ -114,6 +114,22 @@ def test_a_batch_in_which_nothing_is_scored_has_the_loss_0(family, ending):
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
+@pytest.mark.parametrize("none", [0, torch.tensor(0)], ids=["number", "tensor"])
+@pytest.mark.parametrize("ending", ["ForMaskedLM", "ForCausalLM", "ForTokenClassification"])
+def test_so_has_one_of_which_trainer_says_that_nothing_is_scored(ending, none):
+    case = example(ending)
+    labels = torch.full_like(case.labels["labels"], -100)
+    assert build("FLASH", ending)(**case.inputs, labels=labels, num_items_in_batch=none).loss.item() == 0.0
+
+
+def test_trainer_counts_the_scored_tokens_of_a_causal_model_of_any_name(tmp_path):
+    model = without_dropout("FLASH", "ForCausalLM")
+    renamed = type("Writer", (type(model),), {})(model.config)
+    renamed.load_state_dict(model.state_dict())
+    updates = [update(m, rows_for("ForCausalLM"), tmp_path, batch=8, accumulation=1) for m in (model, renamed)]
+    torch.testing.assert_close(*updates, **FLOAT32)
+
+
 @for_every_head
 def test_the_loss_of_a_half_precision_model_is_float32(family, ending):
     case = example(ending)

@@ -5,6 +5,7 @@ package, so what is written in their place is a door: a file that imports the cl
 ``pip install flashquad`` where there is no such package.
 """
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,7 +43,7 @@ class HubCodeConfigMixin:
         """Write the configuration, and beside it the door that it names."""
         super().to_json_file(json_file_path, use_diff)  # type: ignore[misc]
         references = (getattr(self, "auto_map", None) or {}).values()
-        names = sorted({name.rpartition(".")[2] for name in references if name.startswith(f"{DOOR_MODULE}.")})
+        names = sorted({name for reference in references if (name := _class_in_door(reference))})
         if names:
             quoted = ", ".join(f'"{name}"' for name in names)
             door = Path(json_file_path).with_name(f"{DOOR_MODULE}.py")
@@ -68,10 +69,20 @@ class HubCodeModelMixin:
 
 def name_in_door(config: PreTrainedConfig, classes: dict[str, type]) -> None:
     """Note in ``config`` which auto class each of ``classes`` is for, as a name in the door."""
-    # a folder from the hub names its classes "user/repository--module.Class"; the door of this folder is its own
-    known = {auto: name.rpartition("--")[2] for auto, name in (getattr(config, "auto_map", None) or {}).items()}
-    auto_map = {auto: name for auto, name in known.items() if name.startswith(f"{DOOR_MODULE}.")}
+    auto_map = dict(getattr(config, "auto_map", None) or {})
+    for auto, reference in auto_map.items():
+        # a folder from the hub names its classes "user/repository--module.Class"; the door of this folder is its own
+        own = reference.rpartition("--")[2] if isinstance(reference, str) else None
+        if _class_in_door(own):
+            auto_map[auto] = own
     config.auto_map = auto_map | {auto: f"{DOOR_MODULE}.{cls.__name__}" for auto, cls in classes.items()}
+
+
+def _class_in_door(reference: object) -> str | None:
+    """Read the class that an entry of ``auto_map`` names in the door; None for an entry of another kind."""
+    # a config.json may hold anything, and what is read here becomes code
+    match = re.fullmatch(rf"{DOOR_MODULE}\.([A-Za-z]\w*)", reference) if isinstance(reference, str) else None
+    return match[1] if match else None
 
 
 def _name_of(auto_class: str | type) -> str:

@@ -158,6 +158,16 @@ class MaskedLMMixin(LanguageModelMixin):
 class CausalLMMixin(LanguageModelMixin):
     """Forward pass of a causal language model, which ``generate`` drives."""
 
+    @property
+    def loss_type(self) -> str:
+        """Say that labels are shifted, which ``Trainer`` asks to count those that are scored."""
+        return "ForCausalLM"
+
+    @loss_type.setter
+    def loss_type(self, value: str | None) -> None:
+        # transformers derives one from the name of the class, which in a subclass may be any
+        pass
+
     def _prepare_position_ids_for_generation(self, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
         # transformers counts real tokens; here padding inside a text keeps its place, as in every forward pass
         mask = model_kwargs.get("attention_mask")

@@ -105,4 +105,4 @@ def span_loss(start_logits: Tensor, end_logits: Tensor, start_positions: Tensor,
 def _count(own: Tensor, given: Tensor | int | None, device: torch.device) -> Tensor | int:
     if given is None:
         return own.clamp(min=1).to(device)
-    return given.to(device) if isinstance(given, Tensor) else given
+    return given.clamp(min=1).to(device) if isinstance(given, Tensor) else max(given, 1)

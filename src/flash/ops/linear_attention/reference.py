@@ -31,11 +31,11 @@ def chunk_sums(
         counts = mask.sum(dim=-1).to(dtype)
     shrink = 1.0
     if value.dtype == torch.float16:
-        # a sum of 256 products may be beyond float16; a power of two about sqrt(c) on either side rounds nothing away
+        # a sum of 256 products may be beyond float16; a power of two about sqrt(c) leaves all but the smallest exact
         shrink = 2.0 ** -(key.shape[2].bit_length() // 2)
-        key, value = key * shrink, value * shrink
+        value = value * shrink
     # sums over many chunks would lose small terms in half precision
-    return LinearState((key.mT @ value).to(dtype) / shrink**2, counts)
+    return LinearState((key.mT @ value).to(dtype) / shrink, counts)
 
 
 def linear_attention(
@@ -97,15 +97,18 @@ def recall(
 
 
 def _sum_within(chunks: LinearState, segments: Tensor, *, causal: bool) -> LinearState:
-    if not causal:
-        # numbered from 0, so that there are no more of them than chunks
-        runs = pad(segments[:, 1:] != segments[:, :-1], (1, 0)).long().cumsum(dim=1)
-        index = runs[..., None, None].expand_as(chunks.sums)
-        sums = torch.zeros_like(chunks.sums).scatter_add(1, index, chunks.sums).gather(1, index)
-        counts = torch.zeros_like(chunks.counts).scatter_add(1, runs, chunks.counts).gather(1, runs)
-        return LinearState(sums, counts)
-    # Running totals that begin anew with each sequence, by doubling the number of chunks summed. Differences of totals
-    # over the row would leak roundings from one sequence into the next.
+    before = _before(chunks, segments)
+    if causal:
+        return before
+    after = _before(LinearState(*(x.flip(1) for x in chunks)), segments.flip(1))
+    return LinearState(*(x + y + z.flip(1) for x, y, z in zip(before, chunks, after, strict=True)))
+
+
+def _before(chunks: LinearState, segments: Tensor) -> LinearState:
+    """Sum the earlier chunks of the same sequence, by doubling how many are summed.
+
+    Differences of totals over the row would leak roundings from one sequence into the next.
+    """
     sums, counts = (_earlier(x, segments, 1) for x in chunks)
     reach = 1
     while reach < segments.shape[1]:
