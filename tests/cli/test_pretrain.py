@@ -91,7 +91,8 @@ def test_output_that_exists_is_one_line_too(pretrain, toy_dataset, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flag", "shown"), [("--help", "Example:  flashquad pretrain"), ("--help-all", "--adam_beta1")]
+    ("flag", "shown"),
+    [("--help", "Example:  flashquad pretrain"), ("--help", "--model_name"), ("--help-all", "--adam_beta1")],
 )
 def test_help_is_short_or_complete(pretrain, flag, shown):
     result = pretrain(flag)

@@ -37,6 +37,10 @@ def pretrain(
         Path | None,
         typer.Option("--validation_dir", help="Dataset folder to validate on. Default: the last 1 % of train_dir."),
     ] = None,
+    model_name: Annotated[
+        str | None,
+        typer.Option("--model_name", help="Architecture of a new model: flashquad or flash. Default: flashquad."),
+    ] = None,
     init_model: Annotated[
         str | None,
         typer.Option("--init_model", help="Folder or hub id of a model to go on from, in place of a new one."),
@@ -64,6 +68,7 @@ def pretrain(
         "--train_dir": train_dir,
         "--output_dir": output_dir,
         "--validation_dir": validation_dir,
+        "--model_name": model_name,
         "--init_model": init_model,
         "--tokenizer_name": tokenizer_name,
         "--config": config,

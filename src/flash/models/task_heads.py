@@ -47,6 +47,31 @@ class TaskMixin:
     config: Any
     base_model: Any
     classifier: ClassificationHead
+    answers_rows = True  # one answer a row; a classifier of tokens answers each token, packed or not
+
+    def encode(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        position_ids: Tensor | None,
+        inputs_embeds: Tensor | None,
+        **options: Any,
+    ) -> Any:
+        """Run the model without a head on whole texts."""
+        if options.get("past_key_values") is not None:
+            raise InputError("past_key_values continues a text; this head reads a whole one: leave it out")
+        if self.answers_rows and options.get("seq_idx") is not None:
+            raise InputError("seq_idx packs several sequences into a row, but this head gives one answer a row")
+        return self.base_model(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            use_cache=False,
+            **options,
+        )
 
     def pool(self, hidden_states: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
         """Take the vector of the first real token ([CLS]); of the last one in a causal model, which has seen all."""
@@ -92,17 +117,8 @@ class SequenceClassificationMixin(TaskMixin):
                 0/1 floats ``(batch_size, num_labels)`` where several labels may hold.
             **kwargs: Options of the model without a head, and ``num_items_in_batch``.
         """
-        _refuse_parts_of_texts(kwargs)
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
-        outputs = self.base_model(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            use_cache=False,
-            **kwargs,
-        )
+        outputs = self.encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         logits = self.classifier(self.pool(outputs.last_hidden_state, input_ids, attention_mask))
         loss = None
         if labels is not None:
@@ -129,6 +145,8 @@ class SequenceClassificationMixin(TaskMixin):
 class TokenClassificationMixin(TaskMixin):
     """Forward pass of a classifier of tokens."""
 
+    answers_rows = False
+
     @can_return_tuple
     def forward(
         self,
@@ -151,17 +169,8 @@ class TokenClassificationMixin(TaskMixin):
             labels: Class ids ``(batch_size, sequence_length)``, -100 where not scored.
             **kwargs: Options of the model without a head, and ``num_items_in_batch``.
         """
-        _refuse_parts_of_texts(kwargs, packing=True)
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
-        outputs = self.base_model(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            use_cache=False,
-            **kwargs,
-        )
+        outputs = self.encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         logits = self.classifier(outputs.last_hidden_state)
         loss = None
         if labels is not None:
@@ -203,16 +212,7 @@ class QuestionAnsweringMixin(TaskMixin):
             **kwargs: Options of the model without a head. (``Trainer`` counts no answers: under accumulation the
                 other answers of a micro-batch in which some were cut off weigh more.)
         """
-        _refuse_parts_of_texts(kwargs)
-        outputs = self.base_model(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            use_cache=False,
-            **kwargs,
-        )
+        outputs = self.encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)
         if (start_positions is None) != (end_positions is None):
             raise InputError("give both start_positions and end_positions, or neither")
@@ -253,7 +253,6 @@ class MultipleChoiceMixin(TaskMixin):
             labels: Number of the right choice, ``(batch_size,)``.
             **kwargs: Options of the model without a head; hidden states and attentions have the rows of all choices.
         """
-        _refuse_parts_of_texts(kwargs)
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
         given = input_ids if input_ids is not None else inputs_embeds
         axes = 3 if input_ids is not None else 4
@@ -277,15 +276,7 @@ class MultipleChoiceMixin(TaskMixin):
         input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds = (
             None if x is None else x.flatten(0, 1) for x in (input_ids, *others.values(), inputs_embeds)
         )
-        outputs = self.base_model(
-            input_ids,
-            attention_mask=attention_mask,
-            token_type_ids=token_type_ids,
-            position_ids=position_ids,
-            inputs_embeds=inputs_embeds,
-            use_cache=False,
-            **kwargs,
-        )
+        outputs = self.encode(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, **kwargs)
         scores = self.classifier(self.pool(outputs.last_hidden_state, input_ids, attention_mask))
         logits = scores.reshape(-1, choices)
         loss = None
@@ -295,10 +286,3 @@ class MultipleChoiceMixin(TaskMixin):
         return MultipleChoiceModelOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
-
-
-def _refuse_parts_of_texts(options: dict[str, Any], *, packing: bool = False) -> None:
-    if options.get("past_key_values") is not None:
-        raise InputError("past_key_values continues a text; this head reads a whole one: leave it out")
-    if options.get("seq_idx") is not None and not packing:
-        raise InputError("seq_idx packs several sequences into a row, but this head gives one answer a row")
