@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flash.cli import fill_mask, prepare, pretrain, tokenizer
+from flash.cli import fill_mask, inspect, prepare, pretrain, tokenizer
 from flash.cli.console import one_line_errors
 
 
@@ -32,6 +32,7 @@ app.command(epilog=pretrain.EPILOG, context_settings={"allow_extra_args": True, 
     pretrain.pretrain
 )
 app.command("fill-mask", epilog=fill_mask.EPILOG)(fill_mask.fill_mask)
+app.command(epilog=inspect.EPILOG)(inspect.inspect)
 
 
 @app.callback()
