@@ -72,6 +72,10 @@ class PretrainingArguments(TrainingArguments):
         metadata={"help": "Where to log: tensorboard, wandb, trackio, ... or none."},
     )
     adam_epsilon: float = field(default=1e-6, metadata={"help": "Epsilon of AdamW."})
+    muon: bool = field(
+        default=False,
+        metadata={"help": "Step the matrices of the layers with torch.optim.Muon, the rest with AdamW."},
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Not used: the collator needs every column."})
     ddp_find_unused_parameters: bool | None = field(
         default=False,
@@ -132,6 +136,11 @@ class PretrainingArguments(TrainingArguments):
             raise InputError(
                 "--save_only_model: a run without its optimizer cannot be gone on with; leave it out "
                 "(--save_total_limit bounds the disk space)"
+            )
+        if self.muon and (self.fsdp or self.deepspeed):
+            raise InputError(
+                "--muon needs whole matrices on each GPU, which --fsdp and --deepspeed take apart; leave out --muon or "
+                "train with torchrun alone"
             )
         if self.label_smoothing_factor != 0:
             raise InputError(

@@ -31,11 +31,12 @@ def new_model(args: PretrainingArguments, tokenizer: PreTrainedTokenizerBase, to
     settings = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     settings |= load_recipe("small")["config"] if given is None else given
     settings.setdefault("max_position_embeddings", args.max_seq_length)
+    preset = settings.pop("preset", None)
     unknown = sorted(set(settings) - set(config_class.__dataclass_fields__) - {"s"})
     if unknown:
         raise InputError(f"--config: {unknown[0]!r} is no setting of {config_class.__name__}")
     try:
-        config = config_class(**settings)
+        config = config_class(**settings) if preset is None else config_class.preset(preset, **settings)
     except (StrictDataclassError, TypeError, ValueError) as error:
         raise InputError(f"--config: {' '.join(str(error).split())}") from error
     model = model_class(config)

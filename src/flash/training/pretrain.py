@@ -11,7 +11,8 @@ import datasets
 import torch
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.integrations import TensorBoardCallback, get_reporting_integration_callbacks
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
 from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.data.collator import WholeWordMaskCollator
@@ -80,6 +81,7 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
         check_vocabulary(tokenizer, tokenizer_name, model_name=str(args.init_model), vocab_size=model.config.vocab_size)
     if checkpoint is not None:
         _check_same_settings(checkpoint, model)
+        _check_same_optimizer(checkpoint, muon=args.muon)
     with args.main_process_first(desc="tokenize"):  # the other ranks find its cache
         train_rows, validation_rows = _load_rows(args, tokenizer)
     collator = WholeWordMaskCollator(
@@ -221,6 +223,17 @@ def _check_same_settings(checkpoint: Path, model: PreTrainedModel) -> None:
                 f"{checkpoint} was trained with {name}={before}, this run asks for {name}={now}; give the settings and "
                 "the tokenizer of that run again, or another --output_dir"
             )
+
+
+def _check_same_optimizer(checkpoint: Path, *, muon: bool) -> None:
+    """Refuse a checkpoint that another optimizer wrote: its state would not fit."""
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    before = state.stateful_callbacks.get(MaskedLMTrainer.STATE_KEY, {}).get("muon", False)
+    if before != muon:
+        raise InputError(
+            f"{checkpoint} was trained {'with' if before else 'without'} --muon; give the flags of that run again, or "
+            "another --output_dir"
+        )
 
 
 def _load_rows(

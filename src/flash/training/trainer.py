@@ -13,6 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from flash.data.pretraining_dataset import PretrainingDataset
 from flash.training.checkpoints import saying_how_to_go_on
+from flash.training.muon import MuonWithAdamW, hidden_matrices
 
 # what is summed over micro-batches: loss over scored tokens, right predictions, scored tokens, real tokens
 LOSS, CORRECT, SCORED, TOKENS = range(4)
@@ -39,7 +40,7 @@ class MaskedLMTrainer(Trainer):
     all scored tokens of the split.
     """
 
-    _STATE_KEY = "MaskedLMTrainer"
+    STATE_KEY = "MaskedLMTrainer"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -127,6 +128,26 @@ class MaskedLMTrainer(Trainer):
             self._clock += time.monotonic() - started  # validation is not training time
         return output
 
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make the optimizer that the arguments name, unless one was given."""
+        if self.optimizer is None and getattr(self.args, "muon", False):  # type: ignore[has-type]
+            self.optimizer = self._muon_with_adamw(self.model if model is None else model)
+        return super().create_optimizer(model)
+
+    def _muon_with_adamw(self, model: nn.Module) -> MuonWithAdamW:
+        for_muon, decayed = hidden_matrices(self.model), set(self.get_decay_parameter_names(model))
+        parts: tuple[list[nn.Parameter], ...] = ([], [], [])
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parts[0 if name in for_muon else 1 if name in decayed else 2].append(parameter)
+        return MuonWithAdamW(
+            *parts,
+            lr=self.args.learning_rate,
+            weight_decay=self.args.weight_decay,
+            betas=(self.args.adam_beta1, self.args.adam_beta2),
+            eps=self.args.adam_epsilon,
+        )
+
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Decay matrices only: not gains, offsets, norms and biases, whatever their names."""
         no_decay = ("offset_scale.gain", "offset_scale.offset", "relative_bias.left", "relative_bias.right")
@@ -137,13 +158,17 @@ class MaskedLMTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # sums since the last log belong to the checkpoint: without them a resumed run logs a partial average
         sums = self._over_ranks(self._train_sums)
-        self.state.stateful_callbacks[self._STATE_KEY] = {"sums": sums, "tokens_seen": self.tokens_seen}
+        self.state.stateful_callbacks[self.STATE_KEY] = {
+            "sums": sums,
+            "tokens_seen": self.tokens_seen,
+            "muon": getattr(self.args, "muon", False),
+        }
         with saying_how_to_go_on(Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"):
             super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        saved = self.state.stateful_callbacks.get(self._STATE_KEY) if checkpoint is not None else None
+        saved = self.state.stateful_callbacks.get(self.STATE_KEY) if checkpoint is not None else None
         if saved is not None:
             self.tokens_seen = saved["tokens_seen"]
             if self.is_world_process_zero():  # they are sums over all ranks
