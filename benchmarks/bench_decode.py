@@ -26,6 +26,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
 from flash import FLASHConfig, FLASHForCausalLM, FLASHQuadConfig, FLASHQuadForCausalLM
+from flash.models.presets import RECOMMENDED
 
 from generated_page import markdown_table
 from harness import machine, side_by_side
@@ -35,14 +36,7 @@ HEAD_DIM = 64
 CHUNK = 256
 PIECE = 4096  # tokens that FLASH reads at a time
 BASELINE = "Transformer"
-# docs/maths.md: the settings that train well
-SETTINGS: dict[str, Any] = {
-    "initialization": "fan_in",
-    "score_scale": "inverse_sqrt_dim",
-    "attention_norm": True,
-    "final_norm": True,
-    "token_shift": 0.25,
-}
+SETTINGS = RECOMMENDED
 
 
 @dataclass(frozen=True)

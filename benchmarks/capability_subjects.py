@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 import flash
+from flash.models.presets import RECOMMENDED
 from flash.models.registration import AUTO_CLASSES, FAMILIES
 
 VOCABULARY, WIDTH, LAYERS, LABELS = 32, 16, 2, 3
@@ -24,15 +25,7 @@ _SIZES = {
     "max_position_embeddings": LONGEST,
 }
 # the settings that train well, so that all optional parts of a layer are there
-_GATED = {
-    "query_key_dim": 8,
-    "initialization": "fan_in",
-    "score_scale": "inverse_sqrt_dim",
-    "attention_norm": True,
-    "final_norm": True,
-    "token_shift": 0.25,
-    "classifier_dropout": 0.0,
-}
+_GATED = RECOMMENDED | {"query_key_dim": 8, "classifier_dropout": 0.0}
 _SETTINGS: dict[str, dict[str, Any]] = {
     "FLASHQuad": _GATED,
     "FLASH": _GATED | {"chunk_size": CHUNK},

@@ -26,21 +26,14 @@ from flash import (
     FLASHQuadForCausalLM,
     FLASHQuadForMaskedLM,
 )
+from flash.models.presets import RECOMMENDED
 
 from generated_page import DOCS, markdown_table, versions, write_or_compare
 
 LENGTHS = (128, 512, 2048, 8192, 32768, 65536)
 VOCABULARY = 12000
 CHUNK = 256
-# docs/maths.md: the settings that train well; none of them is a matrix product
-SETTINGS: dict[str, Any] = {
-    "initialization": "fan_in",
-    "score_scale": "inverse_sqrt_dim",
-    "attention_norm": True,
-    "final_norm": True,
-    "token_shift": 0.25,
-    "relative_bias": "toeplitz",
-}
+SETTINGS = RECOMMENDED | {"relative_bias": "toeplitz"}
 
 
 @dataclass(frozen=True)

@@ -166,15 +166,12 @@ def build_model(options: argparse.Namespace) -> PreTrainedModel:
         "num_hidden_layers": options.layers,
         "query_key_dim": options.query_key_dim,
         "type_vocab_size": 1,
-        "initialization": "fan_in",
-        "score_scale": "inverse_sqrt_dim",
         "attention_norm": not options.no_attention_norm,
-        "final_norm": True,
         "token_shift": options.token_shift,
     }
     if options.model == "flash":
-        return FLASHForCausalLM(FLASHConfig(chunk_size=options.chunk, **common))
-    return FLASHQuadForCausalLM(FLASHQuadConfig(**common))
+        return FLASHForCausalLM(FLASHConfig.preset("tiny", chunk_size=options.chunk, **common))
+    return FLASHQuadForCausalLM(FLASHQuadConfig.preset("tiny", **common))
 
 
 def train(model: PreTrainedModel, rows: Windows, options: argparse.Namespace) -> dict[str, float]:

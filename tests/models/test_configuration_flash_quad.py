@@ -3,8 +3,9 @@ import json
 import pytest
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 
-from flash import FLASHQuadConfig
+from flash import FLASHConfig, FLASHQuadConfig
 from flash.errors import InputError
+from flash.models.presets import RECOMMENDED, SIZES
 
 from helpers import CURED, tiny_config
 
@@ -183,3 +184,34 @@ def test_a_value_of_another_type_is_refused(name, value):
 def test_the_ends_of_a_range_are_allowed(token_shift):
     config = tiny_config(token_shift=token_shift, dropout=0, pad_token_id=19, expansion_factor=1)
     assert config.token_shift == token_shift
+
+
+@pytest.mark.parametrize("config_class", [FLASHQuadConfig, FLASHConfig])
+@pytest.mark.parametrize("name", SIZES)
+def test_a_preset_has_the_recommended_settings_and_its_size(config_class, name):
+    config = config_class.preset(name)
+    expected = RECOMMENDED | SIZES[name]
+    assert {key: getattr(config, key) for key in expected} == expected
+
+
+def test_settings_go_over_a_preset():
+    config = FLASHQuadConfig.preset("tiny", hidden_size=64, token_shift=0.0, vocab_size=9)
+    assert (config.hidden_size, config.token_shift, config.vocab_size) == (64, 0.0, 9)
+    assert config.num_hidden_layers == SIZES["tiny"]["num_hidden_layers"]
+
+
+def test_a_preset_changes_nothing_of_the_plain_constructor():
+    before = FLASHQuadConfig().to_dict()
+    FLASHQuadConfig.preset("large")
+    assert FLASHQuadConfig().to_dict() == before
+    assert FLASHQuadConfig().initialization == "normal"
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match=r"no preset 'huge'; there are tiny, small, base, large"):
+        FLASHQuadConfig.preset("huge")
+
+
+def test_a_wrong_setting_over_a_preset_is_refused_as_everywhere():
+    with pytest.raises(InputError, match="token_shift must lie between 0 and"):
+        FLASHQuadConfig.preset("tiny", token_shift=0.7)

@@ -11,6 +11,7 @@ from transformers import BertConfig, BertForMaskedLM
 from flash import FLASHQuadForMaskedLM
 from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.errors import InputError
+from flash.models.presets import RECOMMENDED
 from flash.training.pretrain import pretrain, result_summary
 
 from toy_pretraining import (
@@ -320,3 +321,17 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_whole_checkpoint(train, tmp
     assert "\n" not in str(raised.value)
     train(max_steps=6)
     assert [entry["step"] for entry in log_history(output_dir) if "loss" in entry] == [2, 4, 6]
+
+
+def test_settings_of_a_run_may_name_a_preset_and_go_over_it(train):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "token_shift": 0.125}
+    _, output_dir = train(config={"preset": "tiny"} | sizes, max_steps=1)
+    written = json.loads((output_dir / "config.json").read_text())
+    assert {name: written[name] for name in RECOMMENDED | sizes} == RECOMMENDED | sizes
+    assert "preset" not in written
+
+
+def test_a_preset_that_is_not_there_is_refused_before_anything_is_written(train, tmp_path):
+    with pytest.raises(InputError, match=r"--config: no preset 'huge'; there are tiny, small, base, large"):
+        train(config={"preset": "huge"})
+    assert not (tmp_path / "out").exists()

@@ -14,12 +14,14 @@ def test_every_recipe_of_the_package_describes_a_run_and_a_model(name):
     args = parse_arguments([], recipe=name)
     assert args.max_steps > args.warmup_steps > 0
     settings = args.config_settings()
-    FLASHQuadConfig(**settings)
+    preset = settings.pop("preset", None)
+    config = FLASHQuadConfig(**settings) if preset is None else FLASHQuadConfig.preset(preset, **settings)
     assert settings.get("max_position_embeddings", args.max_seq_length) == args.max_seq_length
+    assert (config.initialization == "normal") == (name == "earlier")
 
 
 def test_the_package_has_the_recipes_that_its_help_names():
-    assert {"demo", "small", "earlier"} <= set(recipe_names())
+    assert {"demo", "small", "earlier", "tiny-zh"} <= set(recipe_names())
 
 
 def test_the_flags_of_the_earlier_readme_mean_what_they_say():

@@ -10,9 +10,8 @@ class FLASHQuadConfig(GatedAttentionConfig):
     r"""Settings of a FLASH-Quad model (arXiv 2202.10447).
 
     Every name of the earlier repository is accepted with its meaning (``s`` is ``query_key_dim``), and a missing
-    newer one means the earlier behaviour, so an old ``config.json`` still describes an old model. The settings that
-    train well are in the recipes (``flash/recipes/``): ``initialization="fan_in"``, ``score_scale="inverse_sqrt_dim"``,
-    ``attention_norm=True``, ``final_norm=True``, ``token_shift=0.25``.
+    newer one means the earlier behaviour, so an old ``config.json`` still describes an old model. A new model is better
+    made with the settings that learn: ``FLASHQuadConfig.preset("small")``.
 
     Args:
         vocab_size: Number of token ids.

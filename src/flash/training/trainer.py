@@ -65,6 +65,8 @@ class MaskedLMTrainer(Trainer):
             # the stock Trainer multiplies the loss by the number of ranks, because their gradients are averaged
             ranks = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
             averaged_over = num_items_in_batch / ranks
+        # said, because a compiled model computes all logits unless told not to
+        inputs = inputs | {"scored_logits_only": True}
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         sums = _batch_sums(inputs, outputs, averaged_over)
         self._train_sums = self._train_sums.to(sums.device) + sums

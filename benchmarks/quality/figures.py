@@ -1,0 +1,95 @@
+"""Figures of docs/quality.md: curves against tokens and time, learning-rate sweeps, losses at other lengths."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from summary import Tuned
+
+STYLES = ("-", "-", "--", "-.", ":", "-", "--", "-.")
+COLOURS = ("#0072b2", "#56b4e9", "#999999", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#000000")
+
+
+def draw_curves(contestants: Sequence[Tuned], path: Path, *, from_loss: float | None = None) -> None:
+    """Draw validation loss against tokens and against seconds of one core: the mean of the seeds, and each seed."""
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2, sharey=True)
+    for contestant, style, colour in zip(contestants, STYLES, COLOURS, strict=False):
+        curves = [record["curve"] for record in contestant.records]
+        for axes, name, unit in zip(panels, ("tokens", "seconds"), (1e-6, 1.0), strict=True):
+            for curve in curves:
+                axes.plot(
+                    [point[name] * unit for point in curve],
+                    [point["loss"] for point in curve],
+                    color=colour,
+                    alpha=0.25,
+                    linewidth=0.8,
+                )
+            steps = range(min(len(curve) for curve in curves))
+            axes.plot(
+                [mean(curve[i][name] for curve in curves) * unit for i in steps],
+                [mean(curve[i]["loss"] for curve in curves) for i in steps],
+                style,
+                color=colour,
+                label=contestant.label,
+                linewidth=1.8,
+            )
+    panels[0].set_xlabel("tokens of training (millions)")
+    panels[1].set_xlabel("processor seconds of training, one core")
+    panels[0].set_ylabel("validation loss (nats per masked token)")
+    for axes in panels:
+        axes.grid(alpha=0.3)
+        if from_loss is not None:
+            axes.set_ylim(top=from_loss)
+    panels[0].legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=120)
+
+
+def draw_sweeps(contestants: Sequence[Tuned], path: Path) -> None:
+    """Draw the validation loss of the first seed against the learning rate."""
+    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for contestant, style, colour in zip(contestants, STYLES, COLOURS, strict=False):
+        axes.plot(
+            list(contestant.sweep),
+            list(contestant.sweep.values()),
+            f"o{style}",
+            color=colour,
+            label=contestant.label,
+            markersize=4,
+        )
+    axes.set_xscale("log")
+    axes.set_xlabel("highest learning rate")
+    axes.set_ylabel("validation loss (nats per masked token)")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=120)
+
+
+def draw_lengths(contestants: Sequence[Tuned], path: Path, *, trained_at: int, matched: dict[int, float]) -> None:
+    """Draw the loss of models trained at one length against the length of the validation rows.
+
+    Args:
+        matched: Loss of a model trained at each length, measured there.
+    """
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for contestant, style, colour in zip(contestants, STYLES, COLOURS, strict=False):
+        lengths = sorted(map(int, contestant.records[0]["lengths"]))
+        losses = [mean(record["lengths"][str(n)]["loss"] for record in contestant.records) for n in lengths]
+        axes.plot(lengths, losses, f"o{style}", color=colour, label=contestant.label, markersize=3)
+    if matched:
+        axes.plot(list(matched), list(matched.values()), "k*", label="recommended, trained at that length")
+    axes.axvline(trained_at, color="black", alpha=0.3, linewidth=1)
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel(f"tokens in a row (training: {trained_at})")
+    axes.set_ylabel("validation loss (nats per masked token)")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=120)

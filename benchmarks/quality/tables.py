@@ -1,0 +1,85 @@
+"""Tables of docs/quality.md."""
+
+from collections.abc import Callable
+
+from contestants import CONTESTANTS
+from generated_page import markdown_table
+from runs import Run
+from studies import STUDIES, Records
+from summary import Tuned, plus_minus, summarize
+
+
+def comparison_table(records: Records, study: str) -> str:
+    """Compare contestants: loss, accuracy and processor time at the best learning rate, mean and spread of seeds."""
+    summaries = summarize(records, STUDIES[study](records))
+    rows = []
+    for tuned in summaries:
+        rows.append(
+            [
+                tuned.label,
+                f"{tuned.records[0]['parameters'] / 1e6:.2f} M",
+                "Muon" if CONTESTANTS[tuned.runs[0].contestant].muon else "AdamW",
+                f"{tuned.learning_rate:g}",
+                plus_minus(tuned.mean_of("loss"), tuned.spread_of("loss")),
+                plus_minus(tuned.mean_of("accuracy"), tuned.spread_of("accuracy"), digits=2, factor=100),
+                f"{tuned.mean_of('seconds'):.0f}",
+                str(len(tuned.runs)),
+            ]
+        )
+    header = ["model", "parameters", "optimizer", "best rate", "loss (nats)", "accuracy (%)", "seconds", "seeds"]
+    return markdown_table(header, rows)
+
+
+def sweep_table(records: Records, study: str) -> str:
+    """Give the loss of the first seed at each learning rate."""
+    summaries = summarize(records, STUDIES[study](records))
+    rates = sorted({rate for tuned in summaries for rate in tuned.sweep})
+    rows = [
+        [tuned.label, *(f"{tuned.sweep[rate]:.3f}" if rate in tuned.sweep else "" for rate in rates)]
+        for tuned in summaries
+    ]
+    return markdown_table(["model", *(f"{rate:g}" for rate in rates)], rows)
+
+
+def variants_table(records: Records, study: str) -> str:
+    """Compare variants of one contestant: loss and accuracy, and the difference to the first of the same seeds."""
+    summaries = summarize(records, STUDIES[study](records), label=describe)
+    first = summaries[0] if summaries else None
+    rows = []
+    for tuned in summaries:
+        assert first is not None
+        rows.append(
+            [
+                tuned.label,
+                f"{tuned.learning_rate:g}",
+                plus_minus(tuned.mean_of("loss"), tuned.spread_of("loss")),
+                f"{difference(tuned, first):+.3f}",
+                plus_minus(tuned.mean_of("accuracy"), tuned.spread_of("accuracy"), digits=2, factor=100),
+                str(len(tuned.runs)),
+            ]
+        )
+    return markdown_table(["variant", "best rate", "loss (nats)", "against the first", "accuracy (%)", "seeds"], rows)
+
+
+def difference(tuned: Tuned, other: Tuned) -> float:
+    """Average the difference in loss over the seeds that both have; equal seeds saw equal batches."""
+    losses = {run.seed: record["loss"] for run, record in zip(other.runs, other.records, strict=True)}
+    pairs = [
+        record["loss"] - losses[run.seed]
+        for run, record in zip(tuned.runs, tuned.records, strict=True)
+        if run.seed in losses
+    ]
+    return sum(pairs) / len(pairs)
+
+
+def describe(run: Run) -> str:
+    """Name a variant by what it changes."""
+    changes = [f"`{name}={value}`" for name, value in (*run.settings, *run.training)]
+    return ", ".join(changes) or CONTESTANTS[run.contestant].title
+
+
+TABLES: dict[str, Callable[[Records], str]] = {
+    f"{kind}-{size}": (lambda records, study=f"{study}-{size}", write=write: write(records, study))
+    for size in ("3M", "11M")
+    for kind, study, write in (("comparison", "comparison", comparison_table), ("rates", "comparison", sweep_table))
+}

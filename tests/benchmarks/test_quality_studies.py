@@ -1,0 +1,101 @@
+"""The bookkeeping of studies: which runs are made, what their records become."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from contestants import CONTESTANTS, SIZES
+from runs import Run, append_record, build_model, read_records
+from studies import MUON_RATES, SEEDS, STUDIES, best_rate, rates_to_try, tuned
+from summary import plus_minus, summarize
+
+FIRST = Run("flash-quad", "3M", learning_rate=0.0, seed=0, steps=5)
+
+
+def record_of(run, loss):
+    return {"run": run.to_dict(), "loss": loss, "accuracy": 0.1, "seconds": 10.0}
+
+
+def records_of(losses, seed=0):
+    runs = {rate: replace(FIRST, learning_rate=rate, seed=seed) for rate in losses}
+    return {runs[rate]: record_of(runs[rate], loss) for rate, loss in losses.items()}
+
+
+def test_the_best_rate_is_known_only_when_all_were_tried():
+    records = records_of({1.0: 5.0, 2.0: 4.0})
+    assert best_rate(records, FIRST, (1.0, 2.0)) == 2.0
+    assert best_rate(records, FIRST, (1.0, 2.0, 4.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("losses", "rates"),
+    [
+        ({1.0: 5.0, 2.0: 4.0, 4.0: 4.5}, (1.0, 2.0, 4.0)),
+        ({1.0: 5.0, 2.0: 4.0}, (1.0, 2.0, 4.0)),
+        ({1.0: 4.0, 2.0: 5.0}, (0.5, 1.0, 2.0)),
+        ({0.5: 3.0, 1.0: 4.0, 2.0: 5.0}, (0.25, 0.5, 1.0, 2.0)),
+    ],
+)
+def test_rates_are_extended_until_the_best_has_worse_neighbours(losses, rates):
+    start = (1.0, 2.0, 4.0) if 4.0 in losses else (1.0, 2.0)
+    assert rates_to_try(records_of(losses), FIRST, start) == rates
+
+
+def test_other_seeds_are_run_at_the_best_rate_only():
+    runs = tuned(records_of({1.0: 5.0, 2.0: 4.0, 4.0: 4.5}), FIRST, (1.0, 2.0, 4.0))
+    assert [(run.learning_rate, run.seed) for run in runs] == [(1.0, 0), (2.0, 0), (4.0, 0), (2.0, 1), (2.0, 2)]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_that_was_not_begun_names_models_that_exist(name):
+    runs = STUDIES[name]({})
+    assert runs
+    assert len(set(runs)) == len(runs)
+    for run in runs:
+        assert run.contestant in CONTESTANTS
+        assert run.size in SIZES
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if not name.startswith("comparison-11M")])
+def test_every_variant_of_a_study_can_be_built(name):
+    for settings in dict.fromkeys((run.contestant, run.length, run.settings) for run in STUDIES[name]({})):
+        contestant, length, pairs = settings
+        build_model(replace(FIRST, contestant=contestant, length=length, settings=pairs), vocab_size=100)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_contestants_have_equal_parameters(size):
+    counts = {
+        name: contestant.build(vocab_size=8000, size=SIZES[size], length=128, **contestant.settings).num_parameters()
+        for name, contestant in CONTESTANTS.items()
+    }
+    assert max(counts.values()) <= 1.03 * min(counts.values()), counts
+
+
+def test_equal_seeds_give_equal_models_and_others_do_not():
+    def first_weights(run):
+        return build_model(run, vocab_size=50).get_input_embeddings().weight
+
+    assert (first_weights(FIRST) == first_weights(FIRST)).all()
+    assert not (first_weights(FIRST) == first_weights(replace(FIRST, seed=1))).all()
+
+
+def test_records_survive_the_file(tmp_path):
+    run = replace(FIRST, settings=(("token_shift", 0.5),), training=(("muon", False),), evaluate_at=(16, 32))
+    for seed in (0, 1):
+        append_record(tmp_path / "runs.jsonl", record_of(replace(run, seed=seed), 4.0 + seed))
+    records = read_records(tmp_path / "runs.jsonl")
+    assert list(records) == [run, replace(run, seed=1)]
+    assert records[replace(run, seed=1)]["loss"] == 5.0
+    assert [json.loads(line)["loss"] for line in (tmp_path / "runs.jsonl").read_text().splitlines()] == [4.0, 5.0]
+
+
+def test_a_summary_is_of_the_best_rate_over_its_seeds():
+    records = records_of({MUON_RATES[0]: 5.0, MUON_RATES[1]: 4.0, MUON_RATES[2]: 4.5})
+    for seed, loss in zip(SEEDS[1:], (4.2, 4.4), strict=True):
+        records |= records_of({MUON_RATES[1]: loss}, seed=seed)
+    (summary,) = summarize(records, list(records))
+    assert (summary.learning_rate, len(summary.runs)) == (MUON_RATES[1], 3)
+    assert summary.sweep == {MUON_RATES[0]: 5.0, MUON_RATES[1]: 4.0, MUON_RATES[2]: 4.5}
+    assert plus_minus(summary.mean_of("loss"), summary.spread_of("loss")) == "4.200 ± 0.200"
