@@ -4,7 +4,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from flash import FLASHQuadForMaskedLM, FLASHQuadForSequenceClassification, FLASHQuadModel
+from flash import (
+    FLASHConfig,
+    FLASHModel,
+    FLASHQuadConfig,
+    FLASHQuadForMaskedLM,
+    FLASHQuadForSequenceClassification,
+    FLASHQuadModel,
+)
 
 from helpers import tiny_config
 
@@ -106,3 +113,27 @@ def test_the_padding_row_of_a_checkpoint_is_kept(tmp_path):
     model.save_pretrained(tmp_path)
     loaded = FLASHQuadForMaskedLM.from_pretrained(tmp_path)
     assert (loaded.get_input_embeddings().weight == 0.5).all()
+
+
+SILU_MEAN_SQUARE = 0.3558  # of silu(x), x ~ N(0, 1)
+
+
+@pytest.mark.parametrize("length", [16, 256])
+@pytest.mark.parametrize("width", [128, 384])
+@pytest.mark.parametrize(
+    ("config_class", "model_class"), [(FLASHQuadConfig, FLASHQuadModel), (FLASHConfig, FLASHModel)]
+)
+def test_the_stream_of_a_new_model_grows_as_derived_whatever_width_and_length(config_class, model_class, width, length):
+    """docs/maths.md: each layer adds a branch of mean square k to a stream that begins at 1."""
+    torch.manual_seed(0)
+    config = config_class.preset("tiny", vocab_size=1000, hidden_size=width, num_hidden_layers=8)
+    model = model_class(config).eval()
+    input_ids = torch.randint(1, 1000, (2048 // length, length))
+    with torch.no_grad():
+        # the last recorded state is behind the final norm
+        states = model(input_ids, output_hidden_states=True).hidden_states[:-1]
+    k = SILU_MEAN_SQUARE
+    for n, (before, after) in enumerate(zip(states, states[1:], strict=False)):
+        update = ((after - before).norm() / before.norm()).item()
+        assert update == pytest.approx((k / (1 + k * n)) ** 0.5, rel=0.2), n
+        assert after.square().mean().sqrt().item() == pytest.approx((1 + k * (n + 1)) ** 0.5, rel=0.1), n
