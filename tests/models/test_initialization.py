@@ -1,5 +1,7 @@
 """Every parameter starts as ``FLASHQuadConfig.initialization`` says, however the model is built."""
 
+import itertools
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -133,7 +135,7 @@ def test_the_stream_of_a_new_model_grows_as_derived_whatever_width_and_length(co
         # the last recorded state is behind the final norm
         states = model(input_ids, output_hidden_states=True).hidden_states[:-1]
     k = SILU_MEAN_SQUARE
-    for n, (before, after) in enumerate(zip(states, states[1:], strict=False)):
+    for n, (before, after) in enumerate(itertools.pairwise(states)):
         update = ((after - before).norm() / before.norm()).item()
         assert update == pytest.approx((k / (1 + k * n)) ** 0.5, rel=0.2), n
         assert after.square().mean().sqrt().item() == pytest.approx((1 + k * (n + 1)) ** 0.5, rel=0.1), n
