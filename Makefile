@@ -2,15 +2,17 @@
 # make test    the test suite
 # make lint    ruff, mypy, import contracts
 # make bench   the measurements of README
+# make quality the training runs of docs/quality.md: days on a CPU (TRAIN=... VALIDATION=... folders of `flashquad prepare`)
 # make pages   docs/capabilities.md and docs/costs.md, by trying and counting (10 minutes)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 RUN := build/demo
+WORKERS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format bench pages clean
+.PHONY: help demo test test-slow lint format bench quality pages clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -50,6 +52,11 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bench_prepare.py
 	$(BIN)/python benchmarks/bench_collator.py
 	$(BIN)/python benchmarks/bench_training.py
+
+quality: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/quality/study.py all --train $(TRAIN) --validation $(VALIDATION) \
+		--results benchmarks/results/quality_runs.jsonl --keep-models build/quality --workers $(WORKERS)
+	$(BIN)/python benchmarks/quality/page.py
 
 pages: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/capability_table.py

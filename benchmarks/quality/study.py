@@ -28,7 +28,7 @@ logger = logging.getLogger("study")
 def main() -> None:
     """Run the studies named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", nargs="+", help=f"of {', '.join(STUDIES)}")
+    parser.add_argument("study", nargs="+", help=f"of {', '.join(STUDIES)}; or all")
     parser.add_argument("--train", required=True, help="prepared folder to train on")
     parser.add_argument("--validation", required=True, help="prepared folder to validate on")
     parser.add_argument("--results", type=Path, required=True, help="JSON lines of finished runs; added to")
@@ -37,6 +37,8 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a run as JSON: what a worker is started with
     parser.add_argument("--dry-run", action="store_true", help="print the runs that are missing")
     arguments = parser.parse_args()
+    if arguments.study == ["all"]:
+        arguments.study = list(STUDIES)
     unknown = sorted(set(arguments.study) - set(STUDIES))
     if unknown:
         parser.error(f"no study {unknown[0]!r}; there are {', '.join(STUDIES)}")

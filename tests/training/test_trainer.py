@@ -225,3 +225,13 @@ def test_weight_decay_is_for_matrices_and_embeddings(build_trainer, relative_bia
     layers = {f"layers.{n}.{name}.weight" for n in (0, 1) for name in ("in_proj", "out_proj")}
     embeddings = {f"embeddings.{name}_embeddings.weight" for name in ("word", "token_type")}
     assert decayed == layers | embeddings | {"lm_head.dense.weight"}
+
+
+def test_a_compiled_model_is_told_to_score_the_hidden_tokens_only(build_trainer):
+    """Of itself a compiled model computes all logits, because their number would not be fixed."""
+    trainer = build_trainer(max_steps=1)
+    seen = []
+    trainer.model.register_forward_pre_hook(lambda model, args, kwargs: seen.append(kwargs), with_kwargs=True)
+    trainer.train()
+    assert [kwargs["scored_logits_only"] for kwargs in seen if "scored_logits_only" in kwargs] == [True] * len(seen)
+    assert seen
