@@ -13,13 +13,38 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # the harness of the other benchmarks
 
+from contestants import SIZES
+from figures import draw_curves, draw_lengths, draw_sweeps
 from generated_page import DOCS, write_or_compare
 from runs import read_records
-from tables import TABLES
+from studies import STUDIES, Records
+from summary import summarize
+from tables import TABLES, describe
 
 RECORDS = Path(__file__).parents[1] / "results" / "quality_runs.jsonl"
 PAGE = DOCS / "quality.md"
-_TABLE = re.compile(r"(<!-- table (?P<name>[\w-]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- table (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def draw(records: Records) -> None:
+    """Draw the figures for which there are records."""
+    figures = DOCS / "figures"
+    for size in SIZES:
+        compared = summarize(records, STUDIES[f"comparison-{size}"](records))
+        if compared:
+            draw_curves(compared, figures / f"quality-curves-{size}.png")
+            draw_sweeps(compared, figures / f"quality-rates-{size}.png")
+    lengths = list(STUDIES["lengths"](records))
+    trained_at_one = [run for run in lengths if run.evaluate_at and run in records]
+    if trained_at_one:
+        matched = {run.length: records[run]["loss"] for run in lengths if not run.evaluate_at and run in records}
+        summaries = summarize(records, trained_at_one, label=describe)
+        draw_lengths(summaries, figures / "quality-lengths.png", trained_at=trained_at_one[0].length, matched=matched)
+
+
+def fill(text: str, records: Records) -> str:
+    """Write each table between its marks."""
+    return _TABLE.sub(lambda match: f"{match[1]}\n{TABLES[match['name']](records)}\n\n{match[3]}", text)
 
 
 def main() -> int:
@@ -28,9 +53,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     arguments = parser.parse_args()
     records = read_records(RECORDS)
-    text = PAGE.read_text(encoding="utf-8")
-    filled = _TABLE.sub(lambda match: f"{match[1]}\n{TABLES[match['name']](records)}\n{match[3]}", text)
-    return write_or_compare(PAGE, filled, check=arguments.check)
+    if not arguments.check:
+        draw(records)
+    return write_or_compare(PAGE, fill(PAGE.read_text(encoding="utf-8"), records), check=arguments.check)
 
 
 if __name__ == "__main__":

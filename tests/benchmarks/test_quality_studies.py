@@ -57,7 +57,7 @@ def test_a_study_that_was_not_begun_names_models_that_exist(name):
         assert run.size in SIZES
 
 
-@pytest.mark.parametrize("name", [name for name in STUDIES if not name.startswith("comparison-11M")])
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "comparison-11M"])
 def test_every_variant_of_a_study_can_be_built(name):
     for settings in dict.fromkeys((run.contestant, run.length, run.settings) for run in STUDIES[name]({})):
         contestant, length, pairs = settings

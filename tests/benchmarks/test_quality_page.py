@@ -1,0 +1,31 @@
+"""docs/quality.md shows what the records say."""
+
+import re
+
+import pytest
+
+from page import DOCS, PAGE, RECORDS, fill
+from runs import read_records
+from tables import TABLES
+
+
+@pytest.fixture(scope="module")
+def text():
+    return PAGE.read_text(encoding="utf-8")
+
+
+def test_the_tables_of_the_page_are_what_the_records_give(text):
+    assert fill(text, read_records(RECORDS)) == text
+
+
+def test_every_table_is_shown_and_every_figure_is_there(text):
+    assert set(re.findall(r"<!-- table ([\w-]+) -->", text)) == set(TABLES)
+    figures = re.findall(r"\]\((figures/[\w.-]+)\)", text)
+    assert figures
+    assert all((DOCS / figure).is_file() for figure in figures)
+
+
+def test_a_table_that_was_changed_by_hand_is_written_anew(text):
+    changed = re.sub(r"\| FLASH-Quad \|.*", "| FLASH-Quad | 0 |", text, count=1)
+    assert changed != text
+    assert fill(changed, read_records(RECORDS)) == text
