@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from surgery import hide_own_position, replace_outer_norms, scale_branches
+from surgery import add_own_value, hide_own_position, replace_outer_norms, scale_branches
 from transformers import PreTrainedModel
 
 from flash import FLASHConfig, FLASHForMaskedLM, FLASHQuadConfig, FLASHQuadForMaskedLM
@@ -61,6 +61,7 @@ def flash_quad(
     outer_norm: str | None = None,
     own_position: bool = True,
     branch_scale: float = 1.0,
+    own_value: bool = False,
     **settings: Any,
 ) -> PreTrainedModel:
     """Build the recommended FLASH-Quad, or a variant: by settings, or by ``surgery``."""
@@ -72,6 +73,8 @@ def flash_quad(
         hide_own_position(model)
     if branch_scale != 1.0:
         scale_branches(model, branch_scale)
+    if own_value:
+        add_own_value(model)
     return model
 
 

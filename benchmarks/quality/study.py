@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True, help="JSON lines of finished runs; added to")
     parser.add_argument("--keep-models", type=Path, help="folder to save the trained models below")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, each on one core")
+    parser.add_argument("--compile", action="store_true", help="train through torch.compile: faster from 10 M on")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a run as JSON: what a worker is started with
     parser.add_argument("--dry-run", action="store_true", help="print the runs that are missing")
     arguments = parser.parse_args()
@@ -45,7 +46,7 @@ def main() -> None:
     if arguments.one:
         run = Run.from_dict(json.loads(arguments.one))
         texts = Texts.load(arguments.train, arguments.validation)
-        append_record(arguments.results, train(run, texts, keep_in=arguments.keep_models))
+        append_record(arguments.results, train(run, texts, keep_in=arguments.keep_models, compiled=arguments.compile))
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if arguments.dry_run:

@@ -35,3 +35,24 @@ def scale_branches(model: PreTrainedModel, factor: float) -> None:
     """Multiply the first output projections: 1 / sqrt(layers) keeps the stream at its size, as in GPT-2."""
     for layer in model.base_model.layers:
         layer.out_proj.weight.mul_(factor)
+
+
+def add_own_value(model: PreTrainedModel) -> None:
+    """Gate ``rms_norm(A v) + v``: a gated linear unit beside the attention, whatever that attends to."""
+    for layer in model.base_model.layers:
+        _AddsOwnValue(layer)
+
+
+class _AddsOwnValue:
+    def __init__(self, layer: nn.Module) -> None:
+        self._attend, self._norm = layer.attend, layer.attention_norm.forward
+        self._value: torch.Tensor | None = None
+        layer.attend = self.attend
+        layer.attention_norm.forward = self.norm
+
+    def attend(self, copies: Any, value: torch.Tensor, context: Any, state: Any) -> Any:
+        self._value = value
+        return self._attend(copies, value, context, state)
+
+    def norm(self, attended: torch.Tensor) -> torch.Tensor:
+        return self._norm(attended) + self._value

@@ -9,6 +9,7 @@ The map of the package, from text to answers:
     models     configurations and models of transformers
     training   recipe -> checkpoint
     inference  checkpoint -> answers
+    inspection checkpoint -> what its layers do
     cli        the command ``flashquad``
 
 Importing ``flash`` registers the models with ``AutoConfig`` and ``AutoModel*``.
