@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, ModernBertConfig, ModernBertForMaskedLM, PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 
+from flash.layers.norms import ScaleNorm
 from flash.models.losses import class_loss
 from flash.ops.token_shift import shift_tokens
 
@@ -75,6 +76,7 @@ def build_transformer(
     token_shift: float = 0.0,
     fan_in: bool = False,
     attention_norm: bool = False,
+    scale_norm: bool = False,
 ) -> PreTrainedModel:
     """Build a ModernBERT with global attention in every layer, as published or with our tricks.
 
@@ -82,6 +84,7 @@ def build_transformer(
         inner: Width of the gated MLP.
         token_shift: Share of the channels that attention and MLP each read from either neighbour.
         fan_in: Draw matrices from N(0, 1 / fan-in) in place of a truncated N(0, 0.02) and its scaled outputs.
+        scale_norm: Put ScaleNorm, with one gain, in the place of every LayerNorm.
         attention_norm: Normalise what the heads return, over the whole width, before the output projection.
     """
     rope = {"rope_type": "default", "rope_theta": 10000.0}
@@ -104,6 +107,8 @@ def build_transformer(
     )
     if fan_in:
         _draw_by_fan_in(model)
+    if scale_norm:
+        _replace_layer_norms(model)
     for layer in model.model.layers:
         if attention_norm:
             layer.attn.Wo = nn.Sequential(nn.RMSNorm(width, eps=1e-5), layer.attn.Wo)
@@ -120,6 +125,13 @@ def _draw_by_fan_in(model: PreTrainedModel) -> None:
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
     embeddings = model.get_input_embeddings().weight  # the decoder's too: tied
     nn.init.normal_(embeddings, std=embeddings.shape[1] ** -0.5)
+
+
+def _replace_layer_norms(model: PreTrainedModel) -> None:
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.LayerNorm):
+                setattr(module, name, ScaleNorm(child.eps))
 
 
 def _read_neighbours(norm: nn.Module, model: PreTrainedModel, channels: int) -> None:

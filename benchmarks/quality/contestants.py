@@ -4,7 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from surgery import add_own_value, hide_own_position, replace_outer_norms, scale_branches
+from surgery import (
+    add_own_value,
+    hide_own_position,
+    replace_attention_norms,
+    replace_outer_norms,
+    scale_branches,
+)
 from transformers import PreTrainedModel
 
 from flash import FLASHConfig, FLASHForMaskedLM, FLASHQuadConfig, FLASHQuadForMaskedLM
@@ -59,6 +65,7 @@ def flash_quad(
     length: int,
     *,
     outer_norm: str | None = None,
+    attention_norm_type: str | None = None,
     own_position: bool = True,
     branch_scale: float = 1.0,
     own_value: bool = False,
@@ -69,6 +76,8 @@ def flash_quad(
     model = FLASHQuadForMaskedLM(FLASHQuadConfig.preset("tiny", **sizes | settings))
     if outer_norm is not None:
         replace_outer_norms(model, outer_norm)
+    if attention_norm_type is not None:
+        replace_attention_norms(model, attention_norm_type)
     if not own_position:
         hide_own_position(model)
     if branch_scale != 1.0:

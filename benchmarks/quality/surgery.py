@@ -18,6 +18,12 @@ def replace_outer_norms(model: PreTrainedModel, norm_type: str) -> None:
         owner.norm = nn.Identity() if norm_type == "none" else build_norm(norm_type, width, eps)
 
 
+def replace_attention_norms(model: PreTrainedModel, norm_type: str) -> None:
+    """Put another norm behind the attention of each layer."""
+    for layer in model.base_model.layers:
+        layer.attention_norm = build_norm(norm_type, model.config.intermediate_size, model.config.layer_norm_eps)
+
+
 def hide_own_position(model: PreTrainedModel) -> None:
     """Let no token attend to itself."""
     make_context = model.base_model.make_context

@@ -8,7 +8,7 @@ RECOMMENDED: dict[str, Any] = {
     "score_scale": "inverse_sqrt_dim",
     "attention_norm": True,
     "final_norm": True,
-    "norm_type": "rms_norm",
+    "norm_type": "scale_norm",
     "token_shift": 0.25,
 }
 
