@@ -124,7 +124,7 @@ def bert(vocab_size: int, size: Size, length: int) -> PreTrainedModel:
     )
 
 
-OUR_TRICKS = {"token_shift": 0.25, "fan_in": True}
+OUR_TRICKS = {"token_shift": 0.25, "fan_in": True, "scale_norm": True}
 
 CONTESTANTS = {
     "flash-quad": Contestant("FLASH-Quad", flash_quad, muon=True),

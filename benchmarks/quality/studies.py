@@ -100,11 +100,16 @@ OUTER_NORMS: tuple[dict[str, Any], ...] = tuple(
 VARIANT_RATES = {True: (5e-3, 1e-2), False: (4e-3, 8e-3)}  # with Muon, without
 
 
-def variants(records: Records, settings: tuple[dict[str, Any], ...], training: tuple[dict[str, Any], ...]) -> list[Run]:
-    """Change one thing of the recommended FLASH-Quad at a time: two rates, two seeds, half the comparison's steps."""
+def variants(
+    records: Records,
+    settings: tuple[dict[str, Any], ...],
+    training: tuple[dict[str, Any], ...] = (),
+    contestant: str = "flash-quad",
+) -> list[Run]:
+    """Change one thing of a contestant at a time: two rates, two seeds, half the comparison's steps."""
     runs = []
     for change, of_model in [(change, True) for change in settings] + [(change, False) for change in training]:
-        first = Run("flash-quad", "3M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS["3M"] // 2)
+        first = Run(contestant, "3M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS["3M"] // 2)
         first = replace(first, settings=as_pairs(change)) if of_model else replace(first, training=as_pairs(change))
         rates = VARIANT_RATES[change.get("muon", True)]
         runs += [replace(first, learning_rate=rate) for rate in rates] + other_seeds(records, first, rates, SEEDS[1:2])
@@ -138,12 +143,17 @@ def lengths(records: Records) -> list[Run]:
     return runs + [replace(first, length=length) for length in MATCHED_LENGTHS]
 
 
+# What is changed of the Transformer that has our tricks.
+TRICKS: tuple[dict[str, Any], ...] = ({}, {"scale_norm": False}, {"attention_norm": True}, {"fan_in": False})
+
+
 STUDIES: dict[str, Callable[[Records], list[Run]]] = {
     "comparison-3M": lambda records: comparison(records, "3M"),
     "separated-3M": lambda records: comparison(records, "3M", contestants=SEPARATED),
     "comparison-11M": lambda records: comparison(records, "11M"),
-    "settings": lambda records: variants(records, VARIANTS, ()),
+    "settings": lambda records: variants(records, VARIANTS),
     "training": lambda records: variants(records, (), TRAININGS),
-    "outer-norms": lambda records: variants(records, OUTER_NORMS, ()),
+    "outer-norms": lambda records: variants(records, OUTER_NORMS),
+    "tricks": lambda records: variants(records, TRICKS, contestant="transformer-tricks"),
     "lengths": lengths,
 }

@@ -21,7 +21,6 @@ def test_the_tables_of_the_page_are_what_the_records_give(text):
 def test_every_table_is_shown_and_every_figure_is_there(text):
     assert set(re.findall(r"<!-- table ([\w-]+) -->", text)) == set(TABLES)
     figures = re.findall(r"\]\((figures/[\w.-]+)\)", text)
-    assert figures
     assert all((DOCS / figure).is_file() for figure in figures)
 
 
