@@ -1,6 +1,6 @@
 #!/bin/sh
-# The main job on the embedded corpus: tokenizer -> prepared dataset -> pretraining -> fill-mask. Offline.
-# Every line below is a command that does the same on a corpus of yours.
+# First the model that comes along; then the main job on the embedded corpus: tokenizer -> prepared dataset ->
+# pretraining -> fill-mask. Offline. Every line below is a command that does the same on a corpus of yours.
 set -eu
 BIN=${BIN:-.venv/bin}
 RUN=${RUN:-build/demo}
@@ -9,6 +9,8 @@ SENTENCE='天气预报说今天的天[MASK]很好，那么我[MASK]一起去公�
 
 step() { printf '\n== %s\n' "$1"; shift; printf '   %s\n' "$*"; "$@"; }
 
+step "the small Chinese model that comes with the package" \
+    "$BIN/flashquad" fill-mask "$SENTENCE"
 step "1/4 a character vocabulary from the embedded corpus" \
     "$BIN/flashquad" tokenizer --output "$RUN/tokenizer" --vocab-size 4000 --overwrite
 step "2/4 text -> blocks with whole-word references" \

@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flash.cli import app
-from flash.inference.fill_mask import MaskFiller
+from flash.inference.fill_mask import MaskFiller, packaged_model
 
 TWO_MASKS = "今天的天[MASK]很好，我们一起去[MASK]园玩吧！"
 
@@ -84,3 +84,20 @@ def test_help_has_an_example():
     result = CliRunner().invoke(app, ["fill-mask", "--help"])
     assert result.exit_code == 0
     assert "flashquad fill-mask ./wwm_flash_small" in result.stdout
+
+
+def test_without_a_model_the_one_that_comes_along_answers():
+    expected = [MaskFiller().fill(text).in_brackets() for text in (TWO_MASKS, "[MASK]气")]
+    named = CliRunner().invoke(app, ["fill-mask", packaged_model(), TWO_MASKS, "[MASK]气"])
+    unnamed = CliRunner().invoke(app, ["fill-mask", TWO_MASKS, "[MASK]气"])
+    piped = CliRunner().invoke(app, ["fill-mask"], input=f"{TWO_MASKS}\n[MASK]气\n")
+    for result in (named, unnamed, piped):
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout.splitlines() == expected
+
+
+def test_a_folder_with_a_mask_in_its_name_is_a_model(toy_run, tmp_path, filler):
+    folder = tmp_path / "[MASK]"
+    folder.symlink_to(toy_run)
+    result = CliRunner().invoke(app, ["fill-mask", str(folder), TWO_MASKS])
+    assert result.stdout.splitlines() == [filler.fill(TWO_MASKS).in_brackets()]

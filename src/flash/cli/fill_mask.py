@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,11 +14,21 @@ from flash.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-EPILOG = 'Example:  flashquad fill-mask ./wwm_flash_small "天气预报说今天的天[MASK]很好，那么我[MASK]一起去公园玩吧！"'
+EPILOG = "\n\n".join(
+    (
+        'Example:  flashquad fill-mask "今天的天[MASK]很好"',
+        'Example:  flashquad fill-mask ./wwm_flash_small "天气预报说今天的天[MASK]很好，那么我[MASK]一起去公园玩吧！"',
+    )
+)
 
 
 def fill_mask(
-    model: Annotated[str, typer.Argument(help="Hub id or folder of a masked language model.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Hub id or folder of a masked language model; none: the small Chinese one that comes with the package."
+        ),
+    ] = None,
     text: Annotated[
         list[str] | None,
         typer.Argument(help="Sentences with one or more [MASK]; none: a line of standard input each."),
@@ -31,6 +42,9 @@ def fill_mask(
     from flash.inference.fill_mask import MaskFiller
 
     quiet_libraries()
+    if model is not None and "[MASK]" in model and not Path(model).exists():
+        text = [model, *(text or [])]  # no model is named
+        model = None
     filler = MaskFiller(model, tokenizer=tokenizer)
     if not text:
         # a line that is not UTF-8 then is one bad sentence, as such an argument is, and not the end of the stream
