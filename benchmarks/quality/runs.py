@@ -4,7 +4,7 @@ import contextlib
 import json
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Run:
     length: int = 128
     settings: tuple[tuple[str, Any], ...] = ()
     training: tuple[tuple[str, Any], ...] = ()
-    evaluate_at: tuple[int, ...] = field(default=(), compare=False)
+    evaluate_at: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the run as JSON holds it."""

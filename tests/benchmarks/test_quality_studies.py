@@ -99,3 +99,10 @@ def test_a_summary_is_of_the_best_rate_over_its_seeds():
     assert (summary.learning_rate, len(summary.runs)) == (MUON_RATES[1], 3)
     assert summary.sweep == {MUON_RATES[0]: 5.0, MUON_RATES[1]: 4.0, MUON_RATES[2]: 4.5}
     assert plus_minus(summary.mean_of("loss"), summary.spread_of("loss")) == "4.200 ± 0.200"
+
+
+def test_a_run_that_was_not_measured_at_other_lengths_does_not_stand_for_one_that_shall_be():
+    (wanted, *_) = STUDIES["lengths"]({})
+    assert wanted.evaluate_at
+    unmeasured = replace(wanted, evaluate_at=())
+    assert wanted not in {unmeasured: record_of(unmeasured, 5.0)}

@@ -24,7 +24,7 @@ EPILOG = "\n\n".join(
 def pretrain(
     context: typer.Context,
     recipe: Annotated[
-        str, typer.Option(help="Recipe of the package (small, demo, cpu, earlier) or a YAML file.")
+        str, typer.Option(help="Recipe of the package (small, tiny-zh, cpu, demo, earlier) or a YAML file.")
     ] = "small",
     train_dir: Annotated[
         Path | None,
@@ -54,7 +54,7 @@ def pretrain(
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option(help="Model settings over the recipe's: hidden_size=256,num_hidden_layers=8"),
+        typer.Option(help="Model settings over the recipe's: preset=base,token_shift=0"),
     ] = None,
     overwrite_output_dir: Annotated[
         bool, typer.Option("--overwrite_output_dir", help="Start anew in a folder that holds a run.")

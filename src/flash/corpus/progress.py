@@ -14,16 +14,25 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
-Unit = Literal["bytes", "documents"]
+Unit = Literal["bytes", "documents", "tokens"]
+
+
+class _TokenRate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f} tokens/s")
+
 
 _AMOUNT_COLUMNS: dict[Unit, tuple[type[ProgressColumn], ...]] = {
     "bytes": (DownloadColumn, TransferSpeedColumn),
     "documents": (MofNCompleteColumn,),
+    "tokens": (_TokenRate,),
 }
 
 _logger = logging.getLogger(__name__)
@@ -36,7 +45,7 @@ class WorkProgress:
         title: What is going on, a word or two.
         total: All the work, in ``unit``.
         log_interval: Documents between two log lines, where standard error is no terminal.
-        unit: What `advance` counts: bytes of the input as on disk, or documents.
+        unit: What `advance` counts: bytes of the input as on disk, documents, or tokens.
     """
 
     def __init__(self, title: str, total: int, log_interval: int, unit: Unit = "bytes") -> None:

@@ -17,13 +17,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from flash.corpus.documents import ReadingSettings
 from flash.corpus.embedded import embedded_corpus
 from flash.corpus.input_files import printable
+from flash.corpus.progress import WorkProgress
 from flash.corpus.tokenizer_loading import tokenizer_description
 from flash.errors import InputError
 from flash.inspection.findings import find_warnings
 from flash.inspection.layers import StackMeasures, measure_layers
 from flash.inspection.lengths import LengthMeasures, lengths_to_measure, measure_lengths, tokens_to_encode
 from flash.inspection.loading import load_model_and_tokenizer, untrained_like
-from flash.inspection.progress import TokenProgress
 from flash.inspection.sentences import MaskedSentence, draw_sentences
 from flash.inspection.texts import PASSAGE_TOKENS, SPECIAL_TOKEN_COUNT, Texts, read_texts
 from flash.models.base_configuration import own_settings
@@ -137,7 +137,7 @@ def inspect_model(
         models.append(untrained_like(model, seed=settings.seed))
     row_tokens = sum(len(row) for row in texts.rows)
     total = len(models) * (row_tokens + tokens_to_encode(sentences, max_length, lengths))
-    with TokenProgress("inspect", total) as progress:
+    with WorkProgress("inspect", total, log_interval=1, unit="tokens") as progress:
         measures = [
             _measure(one, loaded_tokenizer, texts, sentences, max_length, lengths, progress.advance) for one in models
         ]

@@ -27,7 +27,8 @@ class PretrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Settings of a new model over the defaults of FLASHQuadConfig (or FLASHConfig): "
-            "'key=value,key=value' (in a recipe: a mapping). Default: the settings of the recipe `small`."
+            "'key=value,key=value' (in a recipe: a mapping); preset=tiny|small|base|large puts the recommended ones "
+            "of a size below them. Default: the settings of the recipe `small`."
         },
     )
     tokenizer_name: str | None = field(
