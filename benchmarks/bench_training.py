@@ -6,7 +6,6 @@ from collections.abc import Callable
 import torch
 
 from flash import FLASHQuadConfig, FLASHQuadForMaskedLM
-from flash.training.recipes import load_recipe
 
 from harness import machine, side_by_side, table
 
@@ -38,7 +37,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
 
-    config = FLASHQuadConfig(**load_recipe("small")["config"])
+    config = FLASHQuadConfig.preset("small")
     model = FLASHQuadForMaskedLM(config).train()
     shape = (arguments.rows, arguments.length)
     input_ids = torch.randint(200, config.vocab_size, shape)

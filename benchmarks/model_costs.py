@@ -26,14 +26,14 @@ from flash import (
     FLASHQuadForCausalLM,
     FLASHQuadForMaskedLM,
 )
-from flash.models.presets import RECOMMENDED
+from flash.models import presets
 
 from generated_page import DOCS, markdown_table, versions, write_or_compare
 
 LENGTHS = (128, 512, 2048, 8192, 32768, 65536)
 VOCABULARY = 12000
 CHUNK = 256
-SETTINGS = RECOMMENDED | {"relative_bias": "toeplitz"}
+SETTINGS = presets.RECOMMENDED | {"relative_bias": "toeplitz"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,10 @@ class Size:
         return round((2 * (3 * e * d + d * s) - 4 * d * d) / (3 * d))
 
 
-SIZES = {"tiny": Size(256, 8), "small": Size(512, 12), "base": Size(768, 24)}
+SIZES = {
+    name: Size(size["hidden_size"], size["num_hidden_layers"], size["query_key_dim"])
+    for name, size in presets.SIZES.items()
+}
 
 
 def flash_quad(size: Size, *, causal: bool = False, **changes: Any) -> PreTrainedModel:
@@ -233,7 +236,8 @@ counter does not see is below, and how fast operations run is another matter ([d
 
 The Transformer is ModernBERT of transformers with every layer seeing the whole text (rotary, gated MLP, no biases). Two
 gated attention units are matched by one of its layers, with the MLP's width chosen so that their matrices hold the same
-number of parameters. Units have e = 2d, s = 128; FLASH chunks of c = 256; vocabulary {vocabulary}, tied.
+number of parameters. The sizes are those of the presets: e = 2d, s = 128 (tiny: 64); FLASH chunks of c = 256;
+vocabulary {vocabulary}, tied.
 
 ## Parameters
 
@@ -248,9 +252,9 @@ difference between count and formula in the row.
 
 {flops}
 
-**FLASH** does as many operations as the Transformer at a length of {cross}; more below
-that, fewer beyond. **FLASH-Quad** does more at every length: projections cost the same, and a pair of tokens costs
-`4(s + e)` in two units against `4d` in a layer of the Transformer. The ratio tends to `(s + e) / d`:
+**FLASH** does as many operations as the Transformer at a length of {cross};
+more below that, fewer beyond. **FLASH-Quad** does more at every length: projections cost the same, and a pair of
+tokens costs `4(s + e)` in two units against `4d` in a layer of the Transformer. The ratio tends to `(s + e) / d`:
 {limits}.
 
 A forward and a backward pass count {training} times a forward pass, {recomputing} times with gradient checkpointing

@@ -4,13 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from surgery import (
-    add_own_value,
-    hide_own_position,
-    replace_attention_norms,
-    replace_outer_norms,
-    scale_branches,
-)
+from surgery import CHANGES
 from transformers import PreTrainedModel
 
 from flash import FLASHConfig, FLASHForMaskedLM, FLASHQuadConfig, FLASHQuadForMaskedLM
@@ -59,31 +53,13 @@ class Contestant:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-def flash_quad(
-    vocab_size: int,
-    size: Size,
-    length: int,
-    *,
-    outer_norm: str | None = None,
-    attention_norm_type: str | None = None,
-    own_position: bool = True,
-    branch_scale: float = 1.0,
-    own_value: bool = False,
-    **settings: Any,
-) -> PreTrainedModel:
-    """Build the recommended FLASH-Quad, or a variant: by settings, or by ``surgery``."""
+def flash_quad(vocab_size: int, size: Size, length: int, **settings: Any) -> PreTrainedModel:
+    """Build the recommended FLASH-Quad, or a variant: by settings, or by what ``surgery.CHANGES`` names."""
+    changes = {name: settings.pop(name) for name in list(settings) if name in CHANGES}
     sizes = _sizes(vocab_size, size, length) | {"query_key_dim": 64}
     model = FLASHQuadForMaskedLM(FLASHQuadConfig.preset("tiny", **sizes | settings))
-    if outer_norm is not None:
-        replace_outer_norms(model, outer_norm)
-    if attention_norm_type is not None:
-        replace_attention_norms(model, attention_norm_type)
-    if not own_position:
-        hide_own_position(model)
-    if branch_scale != 1.0:
-        scale_branches(model, branch_scale)
-    if own_value:
-        add_own_value(model)
+    for name, value in changes.items():
+        CHANGES[name](model, value)
     return model
 
 

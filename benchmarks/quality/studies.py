@@ -12,8 +12,9 @@ Records = dict[Run, dict]
 SEEDS = (0, 1, 2)
 
 # Four learning rates to begin with, the likeliest first; the search goes on where the best is the last one.
+# With Muon it is AdamW's, for embeddings and vectors; Muon has a quarter of it.
 ADAMW_RATES = (4e-3, 2e-3, 8e-3, 1e-3)
-MUON_RATES = (5e-3, 1e-2, 2.5e-3, 2e-2)
+MUON_RATES = (2e-2, 1e-2, 4e-2, 5e-3)
 COMPARED = ("flash-quad", "transformer-tricks", "transformer", "earlier", "flash")
 SEPARATED = ("flash-quad-adamw", "transformer-muon", "bert")
 
@@ -68,7 +69,9 @@ def comparison(records: Records, size: str, length: int = 128, contestants: tupl
 VARIANTS: tuple[dict[str, Any], ...] = (
     {},
     {"token_shift": 0.0},
-    {"token_shift": 0.5},
+    {"token_shift": 0.125},
+    {"token_shift": 0.375},
+    {"convolution": 5},
     {"attention_norm": False},
     {"final_norm": False},
     {"initialization": "normal"},
@@ -81,6 +84,8 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"relative_bias": "none"},
     {"own_position": False},
     {"own_value": True},
+    {"activated": "gb"},
+    {"activated": "vb"},
     {"query_key_dim": 128},
     {"expansion_factor": 3, "num_hidden_layers": 5},
 )
@@ -97,7 +102,7 @@ OUTER_NORMS: tuple[dict[str, Any], ...] = tuple(
     for norm in ("rms_norm", "scale_norm", "layer_norm", "none")
     for dropout in ({}, {"dropout": 0.1})
 )
-VARIANT_RATES = {True: (5e-3, 1e-2), False: (4e-3, 8e-3)}  # with Muon, without
+VARIANT_RATES = {True: (2e-2, 1e-2), False: (4e-3, 8e-3)}  # with Muon, without
 
 
 def variants(
@@ -132,7 +137,7 @@ NORMALIZERS: tuple[dict[str, Any], ...] = (
     {"attention_norm": False, "score_scale": "inverse_length"},
     {"attention_norm": False, "score_divisor": "true_length", "score_scale": "inverse_length"},
 )
-NORMALIZER_RATE = 5e-3
+NORMALIZER_RATE = 2e-2
 MATCHED_LENGTHS = (16, 32, 64)
 
 

@@ -1,5 +1,6 @@
 """Changes to a FLASH-Quad that no setting makes, for ablations."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -43,6 +44,47 @@ def scale_branches(model: PreTrainedModel, factor: float) -> None:
         layer.out_proj.weight.mul_(factor)
 
 
+def activate_parts(model: PreTrainedModel, parts: str) -> None:
+    """Keep the activation of gate, value and base where ``parts`` names them, as ``gb``; leave the others linear."""
+    for layer in model.base_model.layers:
+        layer.activation = _PartActivation(layer.activation, layer.widths, [name in parts for name in "gvb"])
+
+
+class _PartActivation(nn.Module):
+    def __init__(self, activation: nn.Module, widths: list[int], active: list[bool]) -> None:
+        super().__init__()
+        self.activation, self.widths, self.active = activation, widths, active
+
+    def forward(self, projected: torch.Tensor) -> torch.Tensor:
+        parts = zip(projected.split(self.widths, dim=-1), self.active, strict=True)
+        return torch.cat([self.activation(part) if active else part for part, active in parts], dim=-1)
+
+
+def convolve(model: PreTrainedModel, width: int) -> None:
+    """Learn a depthwise convolution over an odd number of tokens in the place of the shift, which it begins as."""
+    for layer in model.base_model.layers:
+        layer.convolution = _Convolution(model.config.hidden_size, width, layer.shift_channels)
+        layer._shift = layer.convolution.convolve
+
+
+class _Convolution(nn.Module):
+    def __init__(self, channels: int, width: int, shifted: int) -> None:
+        super().__init__()
+        self.reach = width // 2
+        weight = torch.zeros(width, channels)
+        weight[self.reach - 1, :shifted] = 1.0
+        weight[self.reach + 1, shifted : 2 * shifted] = 1.0
+        weight[self.reach, 2 * shifted :] = 1.0
+        self.weight = nn.Parameter(weight)
+
+    def convolve(self, hidden: torch.Tensor, context: Any, state: Any) -> torch.Tensor:
+        if context.mask is not None:
+            hidden = hidden * context.mask[..., None]
+        padded = nn.functional.pad(hidden, (0, 0, self.reach, self.reach))
+        taps = zip(self.weight.to(hidden.dtype), range(hidden.shape[1]), strict=False)
+        return sum(padded[:, start : start + hidden.shape[1]] * tap for tap, start in taps)
+
+
 def add_own_value(model: PreTrainedModel) -> None:
     """Gate ``rms_norm(A v) + v``: a gated linear unit beside the attention, whatever that attends to."""
     for layer in model.base_model.layers:
@@ -62,3 +104,15 @@ class _AddsOwnValue:
 
     def norm(self, attended: torch.Tensor) -> torch.Tensor:
         return self._norm(attended) + self._value
+
+
+# what a variant asks for by name, and the change that it is
+CHANGES: dict[str, Callable[[PreTrainedModel, Any], None]] = {
+    "outer_norm": replace_outer_norms,
+    "attention_norm_type": replace_attention_norms,
+    "own_position": lambda model, kept: None if kept else hide_own_position(model),
+    "branch_scale": scale_branches,
+    "own_value": lambda model, added: add_own_value(model) if added else None,
+    "activated": activate_parts,
+    "convolution": convolve,
+}

@@ -83,6 +83,6 @@ def _of(study: str, write: Callable[[Records, str], str]) -> Callable[[Records],
 
 
 TABLES: dict[str, Callable[[Records], str]] = {
-    "settings": _of("settings", variants_table),
-    "tricks": _of("tricks", variants_table),
+    "comparison-3M": _of("comparison-3M", comparison_table),
+    "rates-3M": _of("comparison-3M", sweep_table),
 }

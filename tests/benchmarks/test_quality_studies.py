@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from contestants import CONTESTANTS, SIZES
 from runs import Run, append_record, build_model, read_records
@@ -79,6 +80,18 @@ def test_equal_seeds_give_equal_models_and_others_do_not():
 
     assert (first_weights(FIRST) == first_weights(FIRST)).all()
     assert not (first_weights(FIRST) == first_weights(replace(FIRST, seed=1))).all()
+
+
+@pytest.mark.parametrize("settings", [{"convolution": 5}, {"activated": "gvb"}, {"own_position": True}])
+def test_a_change_that_begins_as_the_recommended_model_scores_as_it(settings):
+    run = replace(FIRST, settings=tuple(settings.items()))
+    plain, changed = (build_model(each, vocab_size=50).eval() for each in (FIRST, run))
+    token_ids = torch.randint(5, 50, (2, 9), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(token_ids)
+    mask[1, 6:] = 0
+    with torch.no_grad():
+        logits, expected = (model(input_ids=token_ids, attention_mask=mask).logits for model in (changed, plain))
+    torch.testing.assert_close(logits[mask.bool()], expected[mask.bool()])
 
 
 def test_records_survive_the_file(tmp_path):

@@ -22,7 +22,7 @@ from flash.training.trainer import MaskedLMTrainer
 
 from toy_pretraining import curve, toy_arguments
 
-SETTINGS = {"lr": 0.02, "weight_decay": 0.1, "betas": (0.9, 0.98), "eps": 1e-6}
+SETTINGS = {"lr": 0.02, "muon_lr": 0.005, "weight_decay": 0.1, "betas": (0.9, 0.98), "eps": 1e-6}
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def make(parameters):
 
 def test_each_part_is_stepped_as_by_pytorchs_own_optimizer(parameters):
     expected = copies(parameters)
-    muon = torch.optim.Muon(expected[:2], lr=0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    muon = torch.optim.Muon(expected[:2], lr=0.005, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     decayed = torch.optim.AdamW(expected[2:3], lr=0.02, weight_decay=0.1, betas=(0.9, 0.98), eps=1e-6)
     others = torch.optim.AdamW(expected[3:], lr=0.02, weight_decay=0.0, betas=(0.9, 0.98), eps=1e-6)
     optimizer = make(parameters)
@@ -111,7 +111,7 @@ def test_muon_steps_the_projections_and_nothing_else(model, tmp_path, toy_datase
     trainer = MaskedLMTrainer(model=model, args=toy_arguments(toy_dataset, tmp_path, muon=True, validation_split=0))
     optimizer = trainer.create_optimizer()
     assert isinstance(optimizer, MuonWithAdamW)
-    for_muon = {id(p) for p in optimizer.param_groups[0]["params"]}
+    for_muon = {id(p) for p in optimizer.param_groups[-1]["params"]}
     stepped = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(stepped) == sorted(id(p) for p in model.parameters())
     names = {name for name, p in model.named_parameters() if id(p) in for_muon}
@@ -144,3 +144,26 @@ def test_a_muon_checkpoint_is_not_gone_on_with_by_adamw(toy_dataset, tmp_path):
 def test_muon_refuses_sharded_matrices(toy_dataset, tmp_path):
     with pytest.raises(InputError, match="leave out --muon or"):
         toy_arguments(toy_dataset, tmp_path, muon=True, fsdp="full_shard")
+
+
+def test_muons_learning_rate_is_a_quarter_unless_given(toy_dataset, tmp_path):
+    def rates(**settings):
+        arguments = toy_arguments(toy_dataset, tmp_path, muon=True, learning_rate=0.02, validation_split=0, **settings)
+        model = FLASHQuadForMaskedLM(FLASHQuadConfig(**SMALL, query_key_dim=8))
+        optimizer = MaskedLMTrainer(model=model, args=arguments).create_optimizer()
+        return [group["lr"] for group in optimizer.param_groups]
+
+    assert rates() == [0.02, 0.02, 0.005]
+    assert rates(muon_learning_rate=0.01) == [0.02, 0.02, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"muon_learning_rate": 0.01}, "--muon_learning_rate 0.01 without --muon"),
+        ({"muon": True, "muon_learning_rate": -1.0}, "--muon_learning_rate must be at least 0, got -1.0"),
+    ],
+)
+def test_a_muon_learning_rate_that_cannot_be_is_refused(settings, message, toy_dataset, tmp_path):
+    with pytest.raises(InputError, match=message):
+        toy_arguments(toy_dataset, tmp_path, **settings)

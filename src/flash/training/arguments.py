@@ -13,6 +13,9 @@ from flash.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+# embeddings, gains and biases want a higher learning rate than matrices do: docs/decisions/0007
+MUON_SHARE = 0.25
+
 
 @dataclass
 class PretrainingArguments(TrainingArguments):
@@ -76,6 +79,9 @@ class PretrainingArguments(TrainingArguments):
     muon: bool = field(
         default=False,
         metadata={"help": "Step the matrices of the layers with torch.optim.Muon, the rest with AdamW."},
+    )
+    muon_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of Muon. Default: a quarter of --learning_rate, AdamW's."}
     )
     remove_unused_columns: bool = field(default=False, metadata={"help": "Not used: the collator needs every column."})
     ddp_find_unused_parameters: bool | None = field(
@@ -142,6 +148,17 @@ class PretrainingArguments(TrainingArguments):
             raise InputError(
                 "--muon needs whole matrices on each GPU, which --fsdp and --deepspeed take apart; leave out --muon or "
                 "train with torchrun alone"
+            )
+        if self.muon_learning_rate is None:
+            self.muon_learning_rate = MUON_SHARE * self.learning_rate
+        elif not self.muon:
+            raise InputError(
+                f"--muon_learning_rate {self.muon_learning_rate} without --muon would do nothing; add --muon or leave "
+                "it out"
+            )
+        elif self.muon_learning_rate < 0:
+            raise InputError(
+                f"--muon_learning_rate must be at least 0, got {self.muon_learning_rate}; pass one such as 5e-3"
             )
         if self.label_smoothing_factor != 0:
             raise InputError(

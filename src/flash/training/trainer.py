@@ -145,6 +145,7 @@ class MaskedLMTrainer(Trainer):
         return MuonWithAdamW(
             *parts,
             lr=self.args.learning_rate,
+            muon_lr=self.args.muon_learning_rate,
             weight_decay=self.args.weight_decay,
             betas=(self.args.adam_beta1, self.args.adam_beta2),
             eps=self.args.adam_epsilon,
