@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flash.cli import fill_mask, inspect, prepare, pretrain, tokenizer
+from flash.cli import evaluate, fill_mask, finetune, inspect, predict, prepare, pretrain, tokenizer
 from flash.cli.console import one_line_errors
 
 
@@ -32,6 +32,11 @@ app.command(epilog=pretrain.EPILOG, context_settings={"allow_extra_args": True, 
     pretrain.pretrain
 )
 app.command("fill-mask", epilog=fill_mask.EPILOG)(fill_mask.fill_mask)
+app.command(epilog=finetune.EPILOG, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    finetune.finetune
+)
+app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command(epilog=predict.EPILOG)(predict.predict)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
 
 

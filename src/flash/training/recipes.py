@@ -1,16 +1,15 @@
 """Recipes: one YAML file is one run that can be repeated; and the parser that a recipe and a command line share."""
 
-import sys
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers import HfArgumentParser
 
 from flash.errors import InputError
 from flash.training.arguments import PretrainingArguments, parse_config_settings
+from flash.training.flags import parse_flags
 
 
 def recipe_names() -> list[str]:
@@ -60,20 +59,7 @@ def parse_arguments(command_line: list[str], recipe: str | None = None) -> Pretr
         InputError: An unknown recipe, flag or value.
     """
     settings = load_recipe(recipe) if recipe else {}
-    parser = HfArgumentParser(PretrainingArguments, prog="flashquad pretrain", exit_on_error=False, allow_abbrev=False)
-    parser.set_defaults(**settings)
-    if any(flag in ("-h", "--help") for flag in command_line):
-        parser.print_help()
-        sys.exit(0)
-    try:
-        namespace, unknown = parser.parse_known_args(command_line)
-    except Exception as error:
-        # argparse's own error type hides in transformers' subclass; every failure here is a wrong flag or value
-        raise InputError(f"{error}; see `flashquad pretrain --help-all`") from error
-    if unknown:
-        raise InputError(
-            f"unknown flag {unknown[0]!r}; see `flashquad pretrain --help` and `--help-all` for those that exist"
-        )
+    namespace = parse_flags(PretrainingArguments, command_line, command="flashquad pretrain", defaults=settings)
     if isinstance(namespace.config, str):
         # single settings on the command line go over the recipe's, they do not replace them all
         base = settings.get("config") if recipe else load_recipe("small")["config"]

@@ -14,6 +14,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from flash.data.pretraining_dataset import PretrainingDataset
 from flash.training.checkpoints import saying_how_to_go_on
 from flash.training.muon import MuonWithAdamW, hidden_matrices
+from flash.training.weight_decay import decayed_parameter_names
 
 # what is summed over micro-batches: loss over scored tokens, right predictions, scored tokens, real tokens
 LOSS, CORRECT, SCORED, TOKENS = range(4)
@@ -153,10 +154,7 @@ class MaskedLMTrainer(Trainer):
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Decay matrices only: not gains, offsets, norms and biases, whatever their names."""
-        no_decay = ("offset_scale.gain", "offset_scale.offset", "relative_bias.left", "relative_bias.right")
-        return [
-            name for name, parameter in model.named_parameters() if parameter.ndim >= 2 and not name.endswith(no_decay)
-        ]
+        return decayed_parameter_names(model)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         # sums since the last log belong to the checkpoint: without them a resumed run logs a partial average

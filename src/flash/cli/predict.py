@@ -1,0 +1,58 @@
+"""``flashquad predict``: fine-tuned folder and texts -> predictions."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EPILOG = "\n\n".join(
+    (
+        'Example:  flashquad predict --model tnews "股市今天大涨" "国足又输了"',
+        "A file to a submission for CLUE:  flashquad predict --model tnews --input clue/tnews/test.json --submission "
+        "--output .",
+    )
+)
+
+
+def predict(
+    model: Annotated[Path, typer.Option(help="Folder that `flashquad finetune` wrote.")],
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; a tab divides two. Without any: lines of standard input.")
+    ] = None,
+    input_file: Annotated[Path | None, typer.Option("--input", help="File of the model's task to predict.")] = None,
+    output: Annotated[Path, typer.Option(help="File or folder for the predictions of --input.")] = Path(
+        "predictions.jsonl"
+    ),
+    submission: Annotated[bool, typer.Option("--submission", help="Write the form that CLUE takes.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows of a batch.")] = 64,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False,
+) -> None:
+    """Predict with a fine-tuned model."""
+    from flash.cli.console import quiet_libraries
+    from flash.errors import InputError
+    from flash.finetuning.scoring import Finetuned
+
+    quiet_libraries()
+    if input_file is not None:
+        if texts:
+            raise InputError(f"both --input {input_file} and texts were given; leave one out")
+        print(Finetuned(model, batch_size, bf16).predict_file(input_file, output, submission=submission))
+        return
+    if submission:
+        raise InputError("--submission is made of a file; name it with --input")
+    given = texts or [line for line in sys.stdin.read().split("\n") if line.strip()]
+    if not given:
+        raise InputError("no text to predict; pass texts, --input FILE, or lines on standard input")
+    for text, (prediction, confidence) in zip(
+        given, Finetuned(model, batch_size, bf16).predict_texts(given), strict=True
+    ):
+        print(f"{text}\t{_shown(prediction, text)}" + ("" if confidence is None else f"\t{confidence:.3f}"))
+
+
+def _shown(prediction: Any, text: str) -> str:
+    if isinstance(prediction, float):
+        return f"{prediction:.3f}"
+    if isinstance(prediction, str):
+        return prediction
+    return " ".join(f"{text[entity.start : entity.end]}/{entity.label}" for entity in prediction) or "-"

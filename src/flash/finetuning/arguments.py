@@ -1,0 +1,139 @@
+"""What fine-tuning is told: the task, the model, and any flag of transformers' Trainer."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from flash.errors import InputError
+from flash.tasks.loading import find_file
+from flash.tasks.task import Task, load_task
+
+
+@dataclass
+class FinetuningArguments(TrainingArguments):
+    """Settings of fine-tuning; every field of ``TrainingArguments`` is one too."""
+
+    task: str = field(default="", metadata={"help": "Name of a task, or a YAML file that describes one."})
+    model: str = field(default="", metadata={"help": "Folder or hub id of the checkpoint to start from."})
+    data_dir: str | None = field(
+        default=None, metadata={"help": "Folder with train, dev and, if there is one, test (.json, .csv, ...)."}
+    )
+    train_file: str | None = field(default=None, metadata={"help": "File to train on, over data_dir's."})
+    dev_file: str | None = field(default=None, metadata={"help": "File to choose the best checkpoint on."})
+    test_file: str | None = field(default=None, metadata={"help": "File to predict, and to score if it has labels."})
+    text_columns: str | None = field(
+        default=None, metadata={"help": "Columns of the texts: text or sentence1,sentence2."}
+    )
+    label_column: str | None = field(default=None, metadata={"help": "Column of what is to be found."})
+    metric: str | None = field(default=None, metadata={"help": "Metric that decides which checkpoint is best."})
+    max_seq_length: int | None = field(default=None, metadata={"help": "Most tokens of an input. Default: the task's."})
+    from_scratch: bool = field(default=False, metadata={"help": "Start from new weights, with the model's settings."})
+    max_train_rows: int | None = field(default=None, metadata={"help": "Train on so many rows, drawn by --seed."})
+    seeds: int = field(default=1, metadata={"help": "Runs, with --seed and the numbers after it."})
+    learning_rates: list[float] | None = field(
+        default=None, metadata={"help": "Learning rates to try; the best on the dev file is kept."}
+    )
+    layer_decay: float = field(
+        default=1.0, metadata={"help": "Factor on the learning rate from each layer to the one below it."}
+    )
+    class_weights: str = field(
+        default="none",
+        metadata={
+            "help": "none, or balanced: classes weigh the more the rarer they are.",
+            "choices": ["none", "balanced"],
+        },
+    )
+    patience: int | None = field(
+        default=None, metadata={"help": "Stop after so many validations without a better score."}
+    )
+    baselines: bool = field(default=True, metadata={"help": "Compute the baselines to compare with."})
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Start anew in an output_dir that holds another study."}
+    )
+
+    # over the defaults of TrainingArguments
+    output_dir: str = field(default="./flashquad-finetuned", metadata={"help": "Folder of the study."})
+    learning_rate: float = field(default=3e-4, metadata={"help": "Highest learning rate."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Rows in a batch on each device."})
+    per_device_eval_batch_size: int = field(default=128, metadata={"help": "Rows in a batch of validation."})
+    num_train_epochs: float = field(default=3.0, metadata={"help": "Times that the training file is gone through."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Steps of warm-up; below 1, a share of all steps."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Of matrices and embeddings."})
+    seed: int = field(default=2022, metadata={"help": "Of order, dropout and the new head."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to validate: epoch or steps."})
+    train_sampling_strategy: str = field(
+        default="group_by_length", metadata={"help": "group_by_length (less padding) or random."}
+    )
+    report_to: None | str | list[str] = field(default="none", metadata={"help": "Where to log besides."})  # noqa: RUF036
+
+    def __post_init__(self) -> None:
+        """Check what transformers does not, and set what follows from the rest."""
+        if not self.task:
+            raise InputError("--task is needed: a name such as tnews, or a YAML file (see docs/finetuning.md)")
+        if not self.model:
+            raise InputError("--model is needed: the folder or hub id of a checkpoint to start from")
+        if self.seeds < 1:
+            raise InputError(f"--seeds must be at least 1, got {self.seeds}")
+        if self.seed < 0:
+            raise InputError(f"--seed must be at least 0, got {self.seed}; take another, such as 2022")
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"--layer_decay must lie between 0 and 1, got {self.layer_decay}; try 0.9")
+        if self.patience is not None and self.patience < 1:
+            raise InputError(f"--patience must be at least 1, got {self.patience}")
+        if self.max_train_rows is not None and self.max_train_rows < 2:
+            raise InputError(f"--max_train_rows must be at least 2, got {self.max_train_rows}")
+        if self.max_seq_length is not None and self.max_seq_length < 3:
+            raise InputError(f"--max_seq_length must be at least 3, got {self.max_seq_length}: [CLS], one token, [SEP]")
+        for rate in [self.learning_rate, *(self.learning_rates or [])]:
+            if not 0 < rate < 1:
+                raise InputError(f"a learning rate must lie between 0 and 1, got {rate}; pass one such as 3e-4")
+        if self.eval_strategy not in ("epoch", "steps"):
+            raise InputError(
+                f"--eval_strategy must be epoch or steps, got {self.eval_strategy}: the best checkpoint is kept"
+            )
+        task = self.read_task()
+        self.save_strategy = self.eval_strategy
+        self.save_steps = self.eval_steps or self.save_steps  # type: ignore[has-type]
+        self.save_total_limit = 1  # and the best one
+        self.load_best_model_at_end = True
+        self.metric_for_best_model = task.metric
+        self.greater_is_better = True
+        if not torch.accelerator.is_available():
+            self.use_cpu = True
+        super().__post_init__()
+
+    def read_task(self) -> Task:
+        """Find the task and put the columns in that were named."""
+        changes: dict[str, Any] = {}
+        if self.text_columns is not None:
+            changes["texts"] = tuple(name.strip() for name in self.text_columns.split(","))
+        if self.label_column is not None:
+            changes["label"] = self.label_column
+        if self.metric is not None:
+            changes["metric"] = self.metric
+        if self.max_seq_length is not None:
+            changes["max_length"] = self.max_seq_length
+        return load_task(self.task, **changes)
+
+    def file(self, name: str) -> Path | None:
+        """Name the file of ``train``, ``dev`` or ``test``; None where there is none.
+
+        Raises:
+            InputError: The file, or one that must be there, is missing.
+        """
+        named = getattr(self, f"{name}_file")
+        if named is not None:
+            return Path(named)
+        if self.data_dir is not None:
+            if not Path(self.data_dir).is_dir():
+                raise InputError(f"--data_dir {self.data_dir}: no such folder")
+            found = find_file(Path(self.data_dir), name)
+            if found is not None:
+                return found
+        if name == "test":
+            return None
+        where = "no --data_dir was given" if self.data_dir is None else f"{self.data_dir} has no {name}.json, .csv, ..."
+        raise InputError(f"--{name}_file is needed: {where}")

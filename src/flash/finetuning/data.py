@@ -1,0 +1,138 @@
+"""A task's three files, read and checked together, and what a user should know of them before training."""
+
+import logging
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flash.errors import InputError
+from flash.finetuning.arguments import FinetuningArguments
+from flash.finetuning.problems import problem_of
+from flash.finetuning.problems.problem import Encoded, Problem, all_answered
+from flash.tasks.examples import answer_of
+from flash.tasks.loading import Split, classes_of, load_split
+from flash.tasks.statistics import find_repeats, label_counts
+
+MANY_CUT = 0.05  # a larger share of cut texts is warned of
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class TaskData:
+    """What is trained, validated and tested on."""
+
+    problem: Problem
+    label_names: dict[str, str]
+    train: Split
+    dev: Split
+    test: Split | None
+
+    @property
+    def test_is_labelled(self) -> bool:
+        """Whether the test file can be scored."""
+        return self.test is not None and all_answered(
+            self.test.examples, [answer_of(example) for example in self.test.examples]
+        )
+
+
+def load_data(args: FinetuningArguments) -> TaskData:
+    """Read the files that the arguments name.
+
+    Raises:
+        InputError: One is missing or of no use.
+    """
+    task = args.read_task()
+    train_path, dev_path, test_path = (args.file(name) for name in ("train", "dev", "test"))
+    assert train_path is not None
+    assert dev_path is not None
+    if train_path.resolve() == dev_path.resolve():
+        raise InputError(f"{train_path} is named for training and for validation; the scores would mean nothing")
+    train = load_split(train_path, task, labels=task.labels)
+    labels = classes_of(train, task) if task.kind in ("classification", "entities") else ()
+    problem = problem_of(task, labels)
+    dev = load_split(dev_path, task, labels=labels)
+    test = None if test_path is None else load_split(test_path, task, labels=labels, need_answers=False)
+    if args.max_train_rows is not None and args.max_train_rows < len(train.examples):
+        rows = sorted(random.Random(args.seed).sample(range(len(train.examples)), args.max_train_rows))
+        train.examples = [train.examples[row] for row in rows]
+    if args.class_weights == "balanced":
+        if task.kind != "classification":
+            raise InputError(f"--class_weights balanced is for classes; task {task.name} has none")
+        counts = label_counts(train.examples)
+        problem.class_weights = [
+            len(train.examples) / (len(labels) * counts[label]) if counts[label] else 0.0 for label in labels
+        ]
+    return TaskData(problem, train.label_names, train, dev, test)
+
+
+def describe(data: TaskData, encoded: dict[str, Encoded], max_length: int) -> dict[str, Any]:
+    """Tell lengths, classes and repeats, and warn of what will cost accuracy.
+
+    Returns:
+        The same as JSON.
+    """
+    report: dict[str, Any] = {"max_length": max_length}
+    for name, of_split in encoded.items():
+        lengths = np.array(of_split.lengths)
+        facts = {
+            "rows": len(of_split.examples),
+            "inputs": len(of_split.features),
+            "tokens_median": int(np.median(lengths)),
+            "tokens_95_percent": int(np.quantile(lengths, 0.95)),
+            "tokens_longest": int(lengths.max()),
+            "cut": of_split.cut,
+        }
+        report[name] = facts
+        logger.info(
+            "%s: %s rows; tokens: median %d, 95 %% at most %d, longest %d; %s",
+            name,
+            f"{facts['rows']:,}",
+            facts["tokens_median"],
+            facts["tokens_95_percent"],
+            facts["tokens_longest"],
+            f"{of_split.cut:,} longer than {max_length}"
+            if of_split.cut
+            else f"none longer than {max_length}"
+            if data.problem.task.kind not in ("entities", "reading")
+            else f"{facts['inputs']:,} windows of at most {max_length}",
+        )
+        if of_split.cut > MANY_CUT * len(of_split.examples):
+            logger.warning(
+                "%s: %.0f %% of the texts are cut at %d tokens; --max_seq_length %d would keep 95 %% whole",
+                name,
+                100 * of_split.cut / len(of_split.examples),
+                max_length,
+                facts["tokens_95_percent"],
+            )
+    if counts := label_counts(data.train.examples) if data.problem.task.kind == "classification" else None:
+        report["classes"] = dict(counts.most_common())
+        (most, highest), (least, lowest) = counts.most_common()[0], counts.most_common()[-1]
+        logger.info(
+            "train: %d classes, from %s (%s rows) to %s (%s rows)",
+            len(data.problem.labels),
+            data.label_names.get(most, most),
+            f"{highest:,}",
+            data.label_names.get(least, least),
+            f"{lowest:,}",
+        )
+        if absent := [label for label in data.problem.labels if not counts[label]]:
+            logger.warning("train: no row of class %s; it cannot be learned", ", ".join(absent))
+    repeats = find_repeats(data.train.examples, data.dev.examples)
+    report["repeats"] = {
+        "within_train": repeats.within,
+        "with_contradictory_labels": repeats.contradictory,
+        "dev_in_train": repeats.shared,
+    }
+    if repeats.shared:
+        logger.warning(
+            "%s of %s dev texts are in the training file too, such as %r; scores are too good by them",
+            f"{repeats.shared:,}",
+            f"{len(data.dev.examples):,}",
+            (repeats.first_shared or "")[:40],
+        )
+    if repeats.contradictory:
+        logger.warning("train: %s texts occur with more than one label", f"{repeats.contradictory:,}")
+    return report

@@ -1,0 +1,183 @@
+"""A study: learning rates and seeds on one task, the best model kept, everything a reader wants written beside it."""
+
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flash.errors import InputError
+from flash.finetuning.arguments import FinetuningArguments
+from flash.finetuning.baselines import baselines
+from flash.finetuning.data import TaskData, describe, load_data
+from flash.finetuning.models import load_task_model, load_task_tokenizer
+from flash.finetuning.problems.problem import Encoded
+from flash.finetuning.reports import write_figures, write_hardest, write_model_card, write_report
+from flash.finetuning.run import METRICS, MODEL, Run, task_trainer, train_run
+from flash.finetuning.task_file import write_task_file
+from flash.tasks.metrics import mean_and_spread
+from flash.tasks.submission import submission_name, write_predictions, write_submission
+
+SETTINGS, RUNS = "settings.json", "runs"
+# settings that say where and how fast, not what
+_NOT_COMPARED = ("output_dir", "overwrite_output_dir", "baselines", "seeds", "learning_rates", "disable_tqdm")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Study:
+    """What a study found: ``metrics.json`` as read, and its folder."""
+
+    folder: Path
+    metrics: dict[str, Any]
+
+
+def finetune(args: FinetuningArguments, *, command: str) -> Study:
+    """Fine-tune a checkpoint with each learning rate and seed; go on where an earlier call stopped.
+
+    Args:
+        command: The command line, for the model card.
+
+    Raises:
+        InputError: A file, model or setting that cannot be used; what was finished before is kept.
+    """
+    folder = Path(args.output_dir)
+    data = load_data(args)
+    tokenizer = load_task_tokenizer(args.model)
+    _claim(folder, args)
+    max_length = data.problem.task.max_length
+    splits = {"train": data.train, "dev": data.dev} | ({} if data.test is None else {"test": data.test})
+    encoded = {name: data.problem.encode(split.examples, tokenizer, max_length) for name, split in splits.items()}
+    facts = describe(data, encoded, max_length)
+    facts["left_out"] = {name: dict(split.left_out) for name, split in splits.items() if split.left_out}
+    found = _baselines(data, args)
+    rates = args.learning_rates or [args.learning_rate]
+    runs = [
+        Run(rate, seed, folder / RUNS / f"lr-{rate:g}-seed-{seed}")
+        for rate in rates
+        for seed in range(args.seed, args.seed + args.seeds)
+    ]
+    records = {run.name: train_run(run, args, data, encoded, tokenizer) for run in runs}
+    metrics = _summary(args, data, runs, records) | {"baselines": found, "data": facts}
+    best = _best_run(runs, records, metrics["learning_rate"], data.problem.task.metric)
+    shutil.copytree(best.folder / MODEL, folder, dirs_exist_ok=True)
+    write_task_file(folder, data.problem, data.label_names)
+    (folder / METRICS).write_text(json.dumps(metrics, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    _write_answers(folder, args, data, encoded, tokenizer)
+    chosen = [records[run.name] for run in runs if run.learning_rate == best.learning_rate]
+    write_figures(folder, data.problem.task.metric, chosen)
+    write_model_card(folder, data=data, metrics=metrics, command=command, model=args.model)
+    return Study(folder, metrics)
+
+
+def _claim(folder: Path, args: FinetuningArguments) -> None:
+    """Take a folder for a study, or go on with the same one."""
+    settings = {name: value for name, value in args.to_dict().items() if name not in _NOT_COMPARED}
+    settings = json.loads(json.dumps(settings, default=str))
+    known = folder / SETTINGS
+    if args.overwrite_output_dir and known.is_file():
+        shutil.rmtree(folder / RUNS, ignore_errors=True)
+    elif known.is_file():
+        before = json.loads(known.read_text(encoding="utf-8"))
+        for name, value in settings.items():
+            if before.get(name) != value and name not in ("logging_dir", "learning_rate"):
+                raise InputError(
+                    f"{folder} holds a study with --{name} {before.get(name)}, this one has {value}; name another "
+                    "--output_dir, or pass --overwrite_output_dir"
+                )
+    elif folder.is_dir() and any(folder.iterdir()) and not args.overwrite_output_dir:
+        raise InputError(
+            f"{folder} exists and holds no study; name another --output_dir, or pass --overwrite_output_dir"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    known.write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _baselines(data: TaskData, args: FinetuningArguments) -> dict[str, Any]:
+    if not args.baselines:
+        return {}
+    logger.info("compute the baselines (--no_baselines does without)")
+    test = data.test.examples if data.test is not None and data.test_is_labelled else ()
+    return baselines(data.problem, data.train.examples, data.dev.examples, test)
+
+
+def _summary(
+    args: FinetuningArguments, data: TaskData, runs: list[Run], records: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    metric = data.problem.task.metric
+    by_rate: dict[float, list[dict[str, Any]]] = {}
+    for run in runs:
+        by_rate.setdefault(run.learning_rate, []).append(records[run.name])
+    means = {rate: mean_and_spread([record["dev"][metric] for record in found]) for rate, found in by_rate.items()}
+    best = max(means, key=lambda rate: means[rate]["mean"])
+    chosen = by_rate[best]
+    summary = {
+        "task": data.problem.task.name,
+        "metric": metric,
+        "model": args.model,
+        "from_scratch": args.from_scratch,
+        "parameters": chosen[0]["parameters"],
+        "learning_rate": best,
+        "seeds": [record["seed"] for record in chosen],
+        "seconds": mean_and_spread([record["seconds"] for record in chosen]),
+        "learning_rates": {f"{rate:g}": found for rate, found in means.items()},
+    }
+    for split in ("dev", "test"):
+        if split in chosen[0]:
+            summary[split] = {
+                name: mean_and_spread([record[split][name] for record in chosen]) for name in chosen[0][split]
+            }
+    return summary
+
+
+def _best_run(runs: list[Run], records: dict[str, dict[str, Any]], rate: float, metric: str) -> Run:
+    return max((run for run in runs if run.learning_rate == rate), key=lambda run: records[run.name]["dev"][metric])
+
+
+def _write_answers(
+    folder: Path, args: FinetuningArguments, data: TaskData, encoded: dict[str, Encoded], tokenizer: Any
+) -> None:
+    """Answer dev and test files with the model that was kept."""
+    problem = data.problem
+    model = load_task_model(str(folder), problem, data.label_names, max_length=problem.task.max_length)
+    trainer = task_trainer(model, args, data, {"dev": encoded["dev"]}, tokenizer)
+    logits = trainer.logits_of(encoded["dev"])
+    answers = problem.answers(logits, encoded["dev"])
+    write_predictions(folder / "dev_predictions.jsonl", data.dev.examples, answers.predictions, answers.confidences)
+    write_report(folder, problem, data.label_names, answers.predictions, data.dev.examples)
+    write_hardest(folder, problem, logits, answers, encoded["dev"])
+    if data.test is None:
+        return
+    answers = problem.answers(trainer.logits_of(encoded["test"]), encoded["test"])
+    write_predictions(folder / "test_predictions.jsonl", data.test.examples, answers.predictions, answers.confidences)
+    if problem.task.submission is not None:
+        name = submission_name(problem.task, data.test.examples)
+        write_submission(folder / name, problem.task, data.test.examples, answers.predictions)
+
+
+def study_summary(study: Study) -> str:
+    """Lay the scores out beside the baselines, as a table of text."""
+    metrics = study.metrics
+    names = [name for name in metrics["dev"] if name != "loss"]
+    rows = [["", *names]]
+    for baseline, scores in metrics["baselines"].items():
+        rows.append([baseline, *(f"{scores['dev'][name]:.4f}" for name in names)])
+    rows.append([Path(metrics["model"]).name, *(_shown(metrics["dev"][name]) for name in names)])
+    if "test" in metrics:
+        rows.append(["the same, test file", *(_shown(metrics["test"][name]) for name in names)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    seeds = f"{len(metrics['seeds'])} seed{'s' if len(metrics['seeds']) > 1 else ''}"
+    return "\n".join(
+        [
+            f"{metrics['task']}: dev scores, learning rate {metrics['learning_rate']:g}, {seeds}",
+            *lines,
+            f"model and files in {study.folder}",
+        ]
+    )
+
+
+def _shown(found: dict[str, Any]) -> str:
+    return f"{found['mean']:.4f}" if found["std"] is None else f"{found['mean']:.4f} ± {found['std']:.4f}"

@@ -1,0 +1,114 @@
+"""A checkpoint of any architecture with a head for a task."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import CONFIG_NAME
+from transformers.utils import logging as transformers_logging
+
+import flash  # noqa: F401  makes its models known to the Auto classes
+from flash.errors import InputError
+from flash.finetuning.problems.problem import Problem
+
+# models whose position limit is not one: docs/decisions/0001
+_NO_LIMIT = ("flash_quad", "flash", "gau_alpha")
+
+logger = logging.getLogger(__name__)
+
+
+def load_task_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    """Load the tokenizer of a checkpoint.
+
+    Raises:
+        InputError: There is none, or none that knows where its tokens are in the text.
+    """
+    _check_folder(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"--model {name}: its tokenizer cannot be loaded: {_first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise InputError(f"--model {name}: its tokenizer gives no character offsets; save one with a tokenizer.json")
+    if tokenizer.pad_token is None:
+        raise InputError(f"--model {name}: its tokenizer has no padding token, which batches need")
+    return tokenizer
+
+
+def load_task_model(
+    name: str, problem: Problem, label_names: dict[str, str], *, max_length: int, from_scratch: bool = False
+) -> PreTrainedModel:
+    """Load a checkpoint under a task's head, whose weights are new unless the checkpoint has the same labels.
+
+    Args:
+        label_names: Readable names of classes; taken where they are different from each other.
+        max_length: Most tokens of an input, refused where the model has fewer positions.
+        from_scratch: Draw all weights anew.
+
+    Raises:
+        InputError: The checkpoint cannot be loaded, or cannot take ``max_length`` tokens.
+    """
+    _check_folder(name)
+    settings: dict[str, Any] = problem.config_settings()
+    if problem.head_labels():
+        names = shown_labels(problem.head_labels(), label_names)
+        settings |= {"id2label": dict(enumerate(names)), "label2id": {label: i for i, label in enumerate(names)}}
+    try:
+        config = AutoConfig.from_pretrained(name, **settings)
+        limit = getattr(config, "max_position_embeddings", None)
+        if config.model_type not in _NO_LIMIT and limit is not None and max_length > limit:
+            raise InputError(
+                f"--max_seq_length {max_length}: {name} has {limit} positions; pass at most that (longer texts are cut)"
+            )
+        if from_scratch:
+            return problem.auto_class.from_config(config)
+        with _without_load_report():
+            model, report = problem.auto_class.from_pretrained(
+                name, config=config, ignore_mismatched_sizes=True, output_loading_info=True
+            )
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"--model {name} cannot be loaded: {_first_line(error)}") from error
+    prefix = f"{model.base_model_prefix}."
+    encoder = [key for key in model.state_dict() if key.startswith(prefix)]
+    missing = [key for key in report["missing_keys"] if key.startswith(prefix) and "pooler" not in key]
+    if missing:
+        raise InputError(
+            f"--model {name}: {len(missing)} of {len(encoder)} encoder weights are missing, such as {missing[0]}; "
+            "name a folder that save_pretrained or `flashquad pretrain` wrote"
+        )
+    for key, there, needed in report["mismatched_keys"]:
+        if key.startswith(prefix):
+            raise InputError(f"--model {name}: {key} has shape {tuple(there)}, its {CONFIG_NAME} says {tuple(needed)}")
+        logger.warning("%s: its head is for other labels (%s); a new one is trained", name, key)
+    return model
+
+
+def shown_labels(labels: tuple[str, ...], names: dict[str, str]) -> list[str]:
+    """Name the outputs: readably where each class has a name of its own."""
+    shown = [names.get(label, label) for label in labels]
+    return shown if len(set(shown)) == len(shown) else list(labels)
+
+
+@contextmanager
+def _without_load_report() -> Iterator[None]:
+    """Leave out transformers' table of new and unused weights: a new head is what was asked for."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
+def _check_folder(name: str) -> None:
+    if Path(name).is_dir() and not (Path(name) / CONFIG_NAME).is_file():
+        raise InputError(f"--model {name}: the folder has no {CONFIG_NAME}; name one that save_pretrained wrote")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,116 @@
+"""The right one of several candidates; each is scored by itself, and the scores of one question are compared."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModelForMultipleChoice, PreTrainedTokenizerFast
+
+from flash.finetuning.problems.problem import Answers, Collator, Encoded, Features, Problem, all_answered, log_softmax
+from flash.tasks.examples import ChoiceExample
+from flash.tasks.metrics import choice_scores
+from flash.tasks.readers import BLANK
+
+AROUND_BLANK = 2  # parts of a long text: its blank is in the middle of what is kept
+
+
+class ChoiceProblem(Problem):
+    """Candidates to a text and, mostly, a question; or to a blank in the text."""
+
+    auto_class: ClassVar[Any] = AutoModelForMultipleChoice
+
+    def encode(self, examples: Sequence[ChoiceExample], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Encoded:
+        """Tokenize each candidate, behind its question, with the text; a text that is too long loses its end."""
+        firsts, seconds = [], []
+        for example in examples:
+            context = _around_blank(example.context, max_length)
+            for candidate in example.candidates:
+                firsts.append(f"{example.question} {candidate}" if example.question else candidate)
+                seconds.append(context)
+        inputs: dict[str, list[list[int]]] = {}
+        whole: list[list[int]] = []
+        if firsts:
+            batch = tokenizer(firsts, seconds, truncation="longest_first", max_length=max_length)
+            inputs = {name: batch[name] for name in batch}
+            whole = tokenizer(firsts, seconds, verbose=False)["input_ids"]
+        rows, lengths, place = [], [], 0
+        for example in examples:
+            end = place + len(example.candidates)
+            rows.append({name: values[place:end] for name, values in inputs.items()})
+            lengths.append(max(map(len, whole[place:end])))
+            place = end
+        if all_answered(examples, [example.answer for example in examples]):
+            for row, example in zip(rows, examples, strict=True):
+                row["labels"] = example.answer  # type: ignore[assignment]
+        return Encoded(examples, Features(rows), lengths, cut=sum(length > max_length for length in lengths))
+
+    def collator(self, tokenizer: PreTrainedTokenizerFast, pad_to_multiple_of: int | None) -> Collator:
+        """Pad candidates, and their number."""
+        return _ChoiceCollator(tokenizer, pad_to_multiple_of)
+
+    @property
+    def has_own_loss(self) -> bool:
+        """Always: questions of one batch may have different numbers of candidates."""
+        return True
+
+    def loss(self, logits: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """Compare the candidates that there are."""
+        logits = logits.float().masked_fill(~inputs["is_candidate"], float("-inf"))
+        return torch.nn.functional.cross_entropy(logits, inputs["labels"], reduction="sum")
+
+    def answers(self, logits: np.ndarray, encoded: Encoded) -> Answers:
+        """Take the candidate of the highest score."""
+        predictions, confidences = [], []
+        for scores in self._log_probabilities(logits, encoded):
+            predictions.append(int(scores.argmax()))
+            confidences.append(float(np.exp(scores.max())))
+        return Answers(predictions, confidences)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _log_probabilities(logits: np.ndarray, encoded: Encoded) -> list[np.ndarray]:
+        return [
+            log_softmax(row[: len(example.candidates)]) for row, example in zip(logits, encoded.examples, strict=True)
+        ]
+
+    def scores(self, predictions: Sequence[int], examples: Sequence[ChoiceExample]) -> dict[str, float]:
+        """Return the share of right choices."""
+        return choice_scores(predictions, [-1 if example.answer is None else example.answer for example in examples])
+
+    def mistakes(self, logits: np.ndarray, answers: Answers, encoded: Encoded) -> list[float]:
+        """Return the losses."""
+        pairs = zip(self._log_probabilities(logits, encoded), encoded.examples, strict=True)
+        return [-float(scores[example.answer]) for scores, example in pairs]
+
+
+class _ChoiceCollator:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, pad_to_multiple_of: int | None) -> None:
+        self.tokenizer = tokenizer
+        self.pad_to_multiple_of = pad_to_multiple_of
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Tensor]:
+        names = [name for name in features[0] if name != "labels"]
+        most = max(len(feature["input_ids"]) for feature in features)
+        flat, is_candidate = [], []
+        for feature in features:
+            count = len(feature["input_ids"])
+            # in the place of a candidate that is not there, the first one again; it is not compared
+            places = [*range(count), *[0] * (most - count)]
+            flat += [{name: feature[name][place] for name in names} for place in places]
+            is_candidate.append([True] * count + [False] * (most - count))
+        padded = self.tokenizer.pad(flat, pad_to_multiple_of=self.pad_to_multiple_of, return_tensors="pt")
+        batch = {name: values.view(len(features), most, -1) for name, values in padded.items()}
+        batch["is_candidate"] = torch.tensor(is_candidate)
+        if "labels" in features[0]:
+            batch["labels"] = torch.tensor([feature["labels"] for feature in features])
+        return batch
+
+
+def _around_blank(context: str, max_length: int) -> str:
+    """Keep a stretch of a long text with its blank in the middle; other texts as they are."""
+    place = context.find(BLANK)
+    if place < 0 or len(context) <= max_length:
+        return context
+    start = max(min(place - max_length // AROUND_BLANK, len(context) - max_length), 0)
+    return context[start : start + max_length]

@@ -1,0 +1,119 @@
+"""Entities in texts: a tag for each token, B- where an entity begins, I- where it goes on, O elsewhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, PreTrainedTokenizerFast
+
+from flash.finetuning.problems.problem import Answers, Collator, Encoded, Features, Problem, all_answered
+from flash.tasks.examples import Entity, EntityExample
+from flash.tasks.metrics import entity_scores
+
+NOT_SCORED = -100
+
+
+@dataclass
+class _Window:
+    """A stretch of a text that fits the model: the example's index, and each token's characters, (0, 0) for none."""
+
+    owner: int
+    offsets: list[tuple[int, int]]
+
+
+class EntityProblem(Problem):
+    """Stretches of a text with labels; a long text is read in windows that overlap by a quarter."""
+
+    auto_class: ClassVar[Any] = AutoModelForTokenClassification
+    pipeline: ClassVar[str | None] = "token-classification"
+
+    def head_labels(self) -> tuple[str, ...]:
+        """Return the tags."""
+        return ("O", *(f"{part}-{label}" for label in self.labels for part in "BI"))
+
+    def encode(self, examples: Sequence[EntityExample], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Encoded:
+        """Tokenize the texts and tag their tokens."""
+        if not examples:
+            return Encoded(examples, Features([]), [])
+        batch = tokenizer(
+            [example.text for example in examples],
+            truncation=True,
+            max_length=max_length,
+            stride=max_length // 4,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+        owners, offsets = batch.pop("overflow_to_sample_mapping"), batch.pop("offset_mapping")
+        names = list(batch.keys())
+        rows = [dict(zip(names, values, strict=True)) for values in zip(*(batch[name] for name in names), strict=True)]
+        windows = [_Window(owner, spans) for owner, spans in zip(owners, offsets, strict=True)]
+        if all_answered(examples, [example.entities for example in examples]):
+            for row, window in zip(rows, windows, strict=True):
+                row["labels"] = self._tags(window.offsets, examples[window.owner].entities or ())
+        lengths = [0] * len(examples)
+        for window in windows:
+            lengths[window.owner] += len(window.offsets)  # what overlaps counts twice; exact where nothing does
+        return Encoded(examples, Features(rows), lengths, windows=windows)
+
+    def _tags(self, offsets: Sequence[tuple[int, int]], entities: Sequence[Entity]) -> list[int]:
+        tags = [NOT_SCORED if start == end else 0 for start, end in offsets]
+        for entity in entities:
+            begin = 1 + 2 * self.labels.index(entity.label)
+            inside = [i for i, (start, end) in enumerate(offsets) if start < entity.end and end > entity.start]
+            for place, i in enumerate(inside):
+                # a window may begin within an entity
+                tags[i] = begin if place == 0 and offsets[i][0] <= entity.start else begin + 1
+        return tags
+
+    def collator(self, tokenizer: PreTrainedTokenizerFast, pad_to_multiple_of: int | None) -> Collator:
+        """Pad tags too."""
+        return DataCollatorForTokenClassification(
+            tokenizer, pad_to_multiple_of=pad_to_multiple_of, label_pad_token_id=NOT_SCORED
+        )
+
+    def reduce_logits(self, logits: Tensor) -> Tensor:
+        """Keep the best tag of each token."""
+        return logits.argmax(dim=-1)
+
+    def answers(self, logits: np.ndarray, encoded: Encoded) -> Answers:
+        """Join tags to entities; where windows overlap, the one in which the token stands farther from an end says."""
+        tags: list[dict[tuple[int, int], tuple[int, int]]] = [{} for _ in encoded.examples]
+        for window, row in zip(encoded.windows, logits, strict=True):
+            last = len(window.offsets) - 1
+            for place, (span, tag) in enumerate(zip(window.offsets, row, strict=False)):
+                if span[0] == span[1]:
+                    continue
+                depth = min(place, last - place)
+                known = tags[window.owner].get(tuple(span))
+                if known is None or depth > known[0]:
+                    tags[window.owner][tuple(span)] = (depth, int(tag))
+        predictions = [
+            tuple(self._entities([(span, tag) for span, (_, tag) in sorted(of_text.items())])) for of_text in tags
+        ]
+        return Answers(predictions, [None] * len(predictions))
+
+    def _entities(self, tagged: Sequence[tuple[tuple[int, int], int]]) -> list[Entity]:
+        entities: list[Entity] = []
+        label, start, end = -1, 0, 0  # of the entity that is open
+        for span, tag in [*tagged, ((0, 0), 0)]:
+            goes_on = tag > 0 and tag % 2 == 0 and (tag - 1) // 2 == label
+            if label >= 0 and not goes_on:
+                entities.append(Entity(start, end, self.labels[label]))
+                label = -1
+            if goes_on:
+                end = span[1]
+            elif tag > 0:
+                # an I- without its B- opens an entity as well
+                label, start, end = (tag - 1) // 2, *span
+        return entities
+
+    def scores(self, predictions: Sequence[Sequence[Entity]], examples: Sequence[EntityExample]) -> dict[str, float]:
+        """Return precision, recall and F1 of whole entities."""
+        return entity_scores(predictions, [example.entities or () for example in examples], self.labels)
+
+    def mistakes(self, logits: Any, answers: Answers, encoded: Encoded) -> list[float]:
+        """Count the entities that were missed or made up."""
+        pairs = zip(answers.predictions, encoded.examples, strict=True)
+        return [float(len(set(found) ^ set(example.entities or ()))) for found, example in pairs]

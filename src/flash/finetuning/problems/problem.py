@@ -1,0 +1,153 @@
+"""What every kind of task says of itself."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast
+
+from flash.tasks.examples import Example
+from flash.tasks.task import Task
+
+Collator = Any
+
+
+class Features(torch.utils.data.Dataset):
+    """Model inputs as a list; one of the kind that Trainer takes."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return one."""
+        return self.rows[index]
+
+
+@dataclass
+class Encoded:
+    """Examples as a model takes them.
+
+    Args:
+        examples: What was encoded.
+        features: Inputs, one or several for each example.
+        lengths: Tokens of each example, uncut, [CLS] and [SEP] counted.
+        cut: Examples of which something was left out.
+        windows: What a kind of task needs to find its way back from features to examples.
+    """
+
+    examples: Sequence[Any]
+    features: Features
+    lengths: list[int]
+    cut: int = 0
+    windows: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class Answers:
+    """Predictions in the order of the examples, with their probabilities where there are any."""
+
+    predictions: list[Any]
+    confidences: list[float | None]
+
+
+class Problem(ABC):
+    """A kind of task.
+
+    Args:
+        task: Its facts.
+        labels: Classes, in the order of their ids.
+    """
+
+    auto_class: ClassVar[Any]
+    pipeline: ClassVar[str | None] = None
+
+    def __init__(self, task: Task, labels: tuple[str, ...] = ()) -> None:
+        self.task = task
+        self.labels = labels
+        self.class_weights: list[float] | None = None
+
+    def head_labels(self) -> tuple[str, ...]:
+        """Name the outputs of the head; nothing where they have no names."""
+        return ()
+
+    def config_settings(self) -> dict[str, Any]:
+        """Return what the configuration must say of the head besides its labels."""
+        return {}
+
+    @abstractmethod
+    def encode(self, examples: Sequence[Any], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Encoded:
+        """Turn examples into model inputs, with labels where all of them have an answer."""
+
+    def collator(self, tokenizer: PreTrainedTokenizerFast, pad_to_multiple_of: int | None) -> Collator:
+        """Return what makes a batch of features."""
+        return DataCollatorWithPadding(tokenizer, pad_to_multiple_of=pad_to_multiple_of)
+
+    def reduce_logits(self, logits: Any) -> Any:
+        """Keep of a batch's logits what `answers` needs."""
+        return logits
+
+    def label_names(self) -> list[str]:
+        """Name the model inputs that are labels."""
+        return ["labels"]
+
+    @property
+    def has_own_loss(self) -> bool:
+        """Whether `loss` is trained on, and not the model's own."""
+        return False
+
+    def loss(self, logits: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """Sum the losses of a batch.
+
+        Args:
+            inputs: The batch, labels included.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
+    def answers(self, logits: Any, encoded: Encoded) -> Answers:
+        """Read the answers off the logits of all features."""
+
+    @abstractmethod
+    def scores(self, predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str, float]:
+        """Compare with what is right."""
+
+    @abstractmethod
+    def mistakes(self, logits: Any, answers: Answers, encoded: Encoded) -> list[float]:
+        """Say how wrong each answer is: its loss, or what stands for it."""
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """Encode texts or pairs, cut to ``max_length`` at the longer one's end.
+
+    Returns:
+        The inputs, and the number of tokens that there would be uncut.
+    """
+    if not texts:
+        return [], []
+    settings = {} if pairs is None else {"text_pair": list(pairs)}
+    whole = tokenizer(list(texts), **settings, verbose=False)
+    cut = tokenizer(list(texts), **settings, truncation="longest_first", max_length=max_length)
+    names = list(cut.keys())
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*(cut[name] for name in names), strict=True)]
+    return rows, [len(ids) for ids in whole["input_ids"]]
+
+
+def all_answered(examples: Sequence[Example], answers: Sequence[object]) -> bool:
+    """Say whether every example has an answer, so that there is a loss."""
+    return bool(examples) and all(answer is not None for answer in answers)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Return log probabilities over the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))

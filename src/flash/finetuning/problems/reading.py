@@ -1,0 +1,150 @@
+"""The stretch of a text that answers a question, found in windows that overlap so that no answer is cut in two."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerFast
+
+from flash.finetuning.problems.problem import Answers, Encoded, Features, Problem, all_answered, log_softmax
+from flash.tasks.examples import ReadingExample
+from flash.tasks.metrics import reading_scores
+
+MOST_QUESTION = 0.5  # of an input; what is longer is cut
+MOST_OVERLAP = 0.75  # of a window's share of the text: more would need many windows
+LEAST_OVERLAP = 0.25
+BEST_ENDS = 20  # starts and ends that are paired
+MOST_ANSWER_TOKENS = 64
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Window:
+    """A question with a stretch of its text: the example's index, and the text's tokens and their characters."""
+
+    owner: int
+    first: int
+    last: int  # the last token of the text, inclusive; before ``first`` where there is none
+    offsets: list[tuple[int, int]]
+
+
+class ReadingProblem(Problem):
+    """Point at the first and at the last token of the answer."""
+
+    auto_class: ClassVar[Any] = AutoModelForQuestionAnswering
+
+    def encode(
+        self, examples: Sequence[ReadingExample], tokenizer: PreTrainedTokenizerFast, max_length: int
+    ) -> Encoded:
+        """Tokenize question and text, and find the first answer's tokens.
+
+        Windows overlap by the longest answer, up to three quarters of the room for the text; an answer that no window
+        holds in whole is told.
+        """
+        if not examples:
+            return Encoded(examples, Features([]), [])
+        questions = [
+            self._shortened(example.question, tokenizer, int(MOST_QUESTION * max_length)) for example in examples
+        ]
+        contexts = [example.context for example in examples]
+        longest_question = max(len(ids) for ids in tokenizer(questions, add_special_tokens=False)["input_ids"])
+        room = max_length - longest_question - tokenizer.num_special_tokens_to_add(pair=True)
+        answered = all_answered(examples, [example.answers for example in examples])
+        longest_answer = max((_answer_tokens(example, tokenizer) for example in examples), default=0) if answered else 0
+        stride = int(min(max(longest_answer, LEAST_OVERLAP * room), MOST_OVERLAP * room))
+        batch = tokenizer(
+            questions,
+            contexts,
+            truncation="only_second",
+            max_length=max_length,
+            stride=stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+        owners, offsets = batch.pop("overflow_to_sample_mapping"), batch.pop("offset_mapping")
+        names = list(batch.keys())
+        rows = [dict(zip(names, values, strict=True)) for values in zip(*(batch[name] for name in names), strict=True)]
+        windows = []
+        for index, (owner, spans) in enumerate(zip(owners, offsets, strict=True)):
+            of_context = [place for place, side in enumerate(batch.sequence_ids(index)) if side == 1]
+            first, last = (of_context[0], of_context[-1]) if of_context else (1, 0)
+            windows.append(_Window(owner, first, last, spans))
+        encoded = Encoded(examples, Features(rows), [0] * len(examples), windows=windows)
+        for window in windows:
+            encoded.lengths[window.owner] += window.last - window.first + 1
+        if answered:
+            self._label(encoded)
+        return encoded
+
+    @staticmethod
+    def _shortened(question: str, tokenizer: PreTrainedTokenizerFast, most: int) -> str:
+        offsets = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        return question if len(offsets) <= most else question[: offsets[most - 1][1]]
+
+    @staticmethod
+    def _label(encoded: Encoded) -> None:
+        found = set()
+        for row, window in zip(encoded.features.rows, encoded.windows, strict=True):
+            answer = encoded.examples[window.owner].answers[0]
+            start, end = answer.start, answer.start + len(answer.text)
+            inside = [
+                place
+                for place in range(window.first, window.last + 1)
+                if window.offsets[place][0] < end and window.offsets[place][1] > start
+            ]
+            # in whole: the window's first and last token reach to the answer's ends
+            whole = bool(inside) and window.offsets[inside[0]][0] <= start and window.offsets[inside[-1]][1] >= end
+            row["start_positions"], row["end_positions"] = (inside[0], inside[-1]) if whole else (0, 0)
+            if whole:
+                found.add(window.owner)
+        lost = len(encoded.examples) - len(found)
+        if lost:
+            logger.warning(
+                "%s of %s answers fit no window in whole and are not learned; a larger --max_seq_length holds more",
+                f"{lost:,}",
+                f"{len(encoded.examples):,}",
+            )
+            encoded.cut = lost
+
+    def label_names(self) -> list[str]:
+        """Name the positions."""
+        return ["start_positions", "end_positions"]
+
+    def answers(self, logits: Any, encoded: Encoded) -> Answers:
+        """Take the best pair of start and end over all windows of a text, of at most 64 tokens."""
+        best: list[tuple[float, str]] = [(-np.inf, "")] * len(encoded.examples)
+        starts, ends = logits
+        for window, start_logits, end_logits in zip(encoded.windows, starts, ends, strict=True):
+            if window.last < window.first:
+                continue
+            # against all tokens of the window, so that windows can be compared
+            length = len(window.offsets)
+            start_scores, end_scores = log_softmax(start_logits[:length]), log_softmax(end_logits[:length])
+            places = np.arange(window.first, window.last + 1)
+            likely_starts = places[np.argsort(-start_scores[places], kind="stable")[:BEST_ENDS]]
+            likely_ends = places[np.argsort(-end_scores[places], kind="stable")[:BEST_ENDS]]
+            for start in likely_starts:
+                for end in likely_ends:
+                    score = start_scores[start] + end_scores[end]
+                    if start <= end < start + MOST_ANSWER_TOKENS and score > best[window.owner][0]:
+                        context = encoded.examples[window.owner].context
+                        text = context[window.offsets[start][0] : window.offsets[end][1]]
+                        best[window.owner] = (score, text)
+        return Answers([text for _, text in best], [float(np.exp(score)) for score, _ in best])
+
+    def scores(self, predictions: Sequence[str], examples: Sequence[ReadingExample]) -> dict[str, float]:
+        """Return exact match and F1."""
+        return reading_scores(predictions, [example.answers or () for example in examples])
+
+    def mistakes(self, logits: Any, answers: Answers, encoded: Encoded) -> list[float]:
+        """Return what each answer lacks of an F1 of 1."""
+        pairs = zip(answers.predictions, encoded.examples, strict=True)
+        return [1.0 - reading_scores([text], [example.answers])["answer_f1"] for text, example in pairs]
+
+
+def _answer_tokens(example: ReadingExample, tokenizer: PreTrainedTokenizerFast) -> int:
+    assert example.answers is not None
+    return len(tokenizer(example.answers[0].text, add_special_tokens=False)["input_ids"])

@@ -1,0 +1,178 @@
+"""What a study leaves for its readers: scores by class, confusion matrix, curves, the hardest texts, a model card."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from sklearn.metrics import classification_report, confusion_matrix
+
+from flash.finetuning.data import TaskData
+from flash.finetuning.models import shown_labels
+from flash.finetuning.problems.problem import Answers, Encoded, Problem
+from flash.tasks.examples import answer_of, text_of
+from flash.tasks.metrics import entity_report
+
+HARDEST = 50
+SHOWN_CHARACTERS = 300
+MOST_NUMBERED_CLASSES = 20  # more cells than these cannot be read with numbers in them
+
+
+def write_report(
+    folder: Path, problem: Problem, label_names: dict[str, str], predictions: Sequence[Any], examples: Sequence[Any]
+) -> None:
+    """Write precision, recall, F1 and number of rows by class, and draw which classes are taken for which."""
+    if problem.task.kind == "classification":
+        right = [example.label for example in examples]
+        names = shown_labels(problem.labels, label_names)
+        report = classification_report(
+            right, predictions, labels=list(problem.labels), target_names=names, output_dict=True, zero_division=0.0
+        )
+        _draw_confusion(
+            folder / "confusion.png", confusion_matrix(right, predictions, labels=list(problem.labels)), names
+        )
+    elif problem.task.kind == "entities":
+        report = entity_report(predictions, [example.entities for example in examples], problem.labels)
+    else:
+        return
+    (folder / "per_class.json").write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _draw_confusion(path: Path, counts: np.ndarray, names: Sequence[str]) -> None:
+    size = min(max(4.0, 0.45 * len(names) + 2.0), 16.0)
+    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the rows of a class", shrink=0.8)
+    if len(names) <= MOST_NUMBERED_CLASSES:
+        for row, column in np.ndindex(counts.shape):
+            if counts[row, column]:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=7)
+    shown = [name if name.isascii() else str(number) for number, name in enumerate(names)]
+    font = 8 if len(names) <= MOST_NUMBERED_CLASSES else 5
+    axes.set_xticks(range(len(names)), shown, rotation=90, fontsize=font)
+    axes.set_yticks(range(len(names)), shown, fontsize=font)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("right")
+    figure.savefig(path, dpi=120)
+
+
+def write_figures(folder: Path, metric: str, records: Sequence[dict[str, Any]]) -> None:
+    """Draw loss and score against epochs, a line a seed."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2)
+    for record in records:
+        label = f"seed {record['seed']}"
+        for axes, key, style in (
+            (panels[0], "loss", "-"),
+            (panels[0], "eval_loss", "o--"),
+            (panels[1], f"eval_{metric}", "o-"),
+        ):
+            points = [(entry["epoch"], entry[key]) for entry in record["curve"] if key in entry]
+            if points:
+                name = {"loss": f"{label}, training", "eval_loss": f"{label}, dev"}.get(key, label)
+                axes.plot(*zip(*points, strict=True), style, label=name, markersize=4, linewidth=1.2)
+    for axes, what in zip(panels, ("loss", metric.replace("_", " ")), strict=True):
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(what)
+        axes.grid(alpha=0.3)
+        if axes.has_data():
+            axes.legend(frameon=False, fontsize=8)
+    figure.savefig(folder / "curves.png", dpi=120)
+
+
+def write_hardest(folder: Path, problem: Problem, logits: Any, answers: Answers, encoded: Encoded) -> None:
+    """Write the texts of the dev file that the model is most wrong about: often their labels are."""
+    mistakes = problem.mistakes(logits, answers, encoded)
+    order = sorted(range(len(mistakes)), key=lambda index: -mistakes[index])[:HARDEST]
+    with (folder / "hardest.jsonl").open("w", encoding="utf-8") as out:
+        for index in order:
+            example = encoded.examples[index]
+            row = {
+                "id": example.id,
+                "mistake": round(mistakes[index], 4),
+                "right": answer_of(example),
+                "predicted": answers.predictions[index],
+                "text": text_of(example)[:SHOWN_CHARACTERS],
+            }
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def write_model_card(folder: Path, *, data: TaskData, metrics: dict[str, Any], command: str, model: str) -> None:
+    """Write README.md: what the model does, how well, how it was made, how to use it."""
+    problem, task = data.problem, data.problem.task
+    names = [name for name in metrics["dev"] if name != "loss"]
+    rows = []
+    for baseline, scores in ((name, found["dev"]) for name, found in metrics["baselines"].items()):
+        rows.append(f"| {baseline} | {' | '.join(f'{scores[name]:.4f}' for name in names)} |")
+    for split in ("dev", "test"):
+        if split in metrics:
+            title = "**this model**" if split == "dev" else "this model, test file"
+            rows.append(f"| {title} | {' | '.join(_plus_minus(metrics[split][name]) for name in names)} |")
+    usage = _usage(problem)
+    seeds = len(metrics["seeds"])
+    spread = f"; mean and standard deviation of {seeds} seeds" if seeds > 1 else ""
+    sizes = ", ".join(
+        f"{name} {metrics['data'][name]['rows']:,}" for name in ("train", "dev", "test") if name in metrics["data"]
+    )
+    nl = "\n"
+    figure = "\n![which classes are taken for which](confusion.png)\n" if task.kind == "classification" else ""
+    card = f"""---
+language: zh
+library_name: transformers
+{f"pipeline_tag: {problem.pipeline}" if problem.pipeline else "tags: [gated-attention-unit]"}
+---
+
+# {folder.resolve().name}
+
+{Path(model).name}, fine-tuned with flashquad on {task.name}{f": {task.title}" if task.title else ""}.
+{metrics["parameters"]:,} parameters, inputs of at most {task.max_length} tokens.
+
+{usage}
+
+## Scores
+
+On the dev file, which also chose the checkpoint{spread}:
+
+| | {" | ".join(names)} |
+| --- |{" --- |" * len(names)}
+{nl.join(rows)}
+
+![loss and score](curves.png)
+{figure}
+## How it was trained
+
+```bash
+{command}
+```
+
+Learning rate {metrics["learning_rate"]:g}; rows: {sizes}. `metrics.json` has every run, `hardest.jsonl` the texts of
+the dev file that this model is most wrong about.
+"""
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _usage(problem: Problem) -> str:
+    if problem.pipeline is None:
+        return "```bash\nflashquad predict --model . --input FILE --output predictions.jsonl\n```"
+    arguments = ', aggregation_strategy="simple"' if problem.pipeline == "token-classification" else ""
+    text = (
+        '"今天的天气很好"'
+        if len(problem.task.texts) == 1
+        else '{"text": "今天的天气很好", "text_pair": "今天天气不错"}'
+    )
+    return (
+        "```python\nimport flash  # the package flashquad\nfrom transformers import pipeline\n\n"
+        f'model = pipeline("{problem.pipeline}", model="."{arguments})\nmodel({text})\n```'
+    )
+
+
+def _plus_minus(found: dict[str, Any]) -> str:
+    return f"{found['mean']:.4f}" if found["std"] is None else f"{found['mean']:.4f} ± {found['std']:.4f}"

@@ -1,0 +1,180 @@
+"""One training: a learning rate and a seed, from a checkpoint to the best model of the run."""
+
+import copy
+import json
+import logging
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedTokenizerFast,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from flash.finetuning.arguments import FinetuningArguments
+from flash.finetuning.data import TaskData
+from flash.finetuning.models import load_task_model
+from flash.finetuning.problems.problem import Encoded
+from flash.finetuning.trainer import TaskTrainer
+from flash.models.checkpoint_folders import checkpoints_newest_first
+from flash.training.checkpoints import last_whole_checkpoint, saying_how_to_go_on
+
+METRICS, MODEL = "metrics.json", "model"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """What a study varies, and where its files are."""
+
+    learning_rate: float
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Tell runs apart."""
+        return f"lr {self.learning_rate:g}, seed {self.seed}"
+
+
+def train_run(
+    run: Run, args: FinetuningArguments, data: TaskData, encoded: dict[str, Encoded], tokenizer: PreTrainedTokenizerFast
+) -> dict[str, Any]:
+    """Train, keep the best checkpoint, score it; a finished run is read again, a stopped one gone on with.
+
+    Returns:
+        What is in the run's ``metrics.json``.
+    """
+    done = run.folder / METRICS
+    if done.is_file():
+        return json.loads(done.read_text(encoding="utf-8"))
+    set_seed(run.seed)
+    model = load_task_model(
+        args.model,
+        data.problem,
+        data.label_names,
+        max_length=data.problem.task.max_length,
+        from_scratch=args.from_scratch,
+    )
+    settings = copy.copy(args)
+    settings.learning_rate, settings.seed, settings.output_dir = run.learning_rate, run.seed, str(run.folder)
+    trainer = task_trainer(model, settings, data, encoded, tokenizer)
+    trainer.add_callback(_Progress(run.name, args.read_task().metric))
+    if args.patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(args.patience))
+    checkpoint = last_whole_checkpoint(run.folder) if run.folder.is_dir() else None
+    if checkpoint is not None:
+        logger.info("%s: resume from %s", run.name, checkpoint)
+    started = time.monotonic()
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    record = {
+        "learning_rate": run.learning_rate,
+        "seed": run.seed,
+        "seconds": round(time.monotonic() - started, 1),
+        "steps": trainer.state.global_step,
+        "best_step": trainer.state.best_global_step,
+        "parameters": model.num_parameters(),
+        "dev": _plain(trainer.evaluate()),
+        "curve": [entry for entry in trainer.state.log_history if "eval_loss" in entry or "loss" in entry],
+    }
+    if data.test_is_labelled:
+        assert data.test is not None
+        answers = data.problem.answers(trainer.logits_of(encoded["test"]), encoded["test"])
+        record["test"] = data.problem.scores(answers.predictions, data.test.examples)
+    with saying_how_to_go_on(run.folder):
+        trainer.save_model(str(run.folder / MODEL))
+        tokenizer.save_pretrained(run.folder / MODEL)
+    done.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    for left in checkpoints_newest_first(run.folder):
+        shutil.rmtree(left)
+    return record
+
+
+def task_trainer(
+    model: Any,
+    args: TrainingArguments,
+    data: TaskData | None,
+    encoded: dict[str, Encoded],
+    tokenizer: PreTrainedTokenizerFast,
+    **settings: Any,
+) -> TaskTrainer:
+    """Build the Trainer of a task; without ``train`` among ``encoded`` one that only scores."""
+    problem = settings.pop("problem", None) or data.problem  # type: ignore[union-attr]
+    trainer = TaskTrainer(
+        model=model,
+        args=args,
+        train_dataset=encoded["train"].features if "train" in encoded else None,
+        eval_dataset=encoded["dev"].features if "dev" in encoded else None,
+        processing_class=tokenizer,
+        data_collator=problem.collator(tokenizer, 8 if args.bf16 or args.fp16 else None),
+        problem=problem,
+        encoded=encoded.get("dev"),
+        layer_decay=getattr(args, "layer_decay", 1.0),
+    )
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    return trainer
+
+
+def _plain(metrics: dict[str, float]) -> dict[str, float]:
+    kept = {name.removeprefix("eval_"): value for name, value in metrics.items() if name.startswith("eval_")}
+    return {name: value for name, value in kept.items() if not name.endswith(("runtime", "_per_second"))}
+
+
+class _Progress(TrainerCallback):
+    """A bar where standard error is a terminal, and a line at each validation."""
+
+    def __init__(self, name: str, metric: str) -> None:
+        self._name, self._metric = name, metric
+        self._bar: tqdm | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the bar."""
+        shown = sys.stderr.isatty() and not args.disable_tqdm and state.is_world_process_zero
+        self._bar = tqdm(
+            total=state.max_steps, initial=state.global_step, unit="step", desc=self._name, disable=not shown
+        )
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Move it."""
+        if self._bar is not None:
+            self._bar.update(state.global_step - self._bar.n)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Print the scores."""
+        if self._bar is None or not metrics or not state.is_world_process_zero:
+            return
+        loss = f"  loss {metrics['eval_loss']:.4f}" if "eval_loss" in metrics else ""
+        tqdm.write(
+            f"{self._name}: epoch {state.epoch:.2f}{loss}  {self._metric} {metrics[f'eval_{self._metric}']:.4f}",
+            file=sys.stderr,
+        )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Close the bar; what is validated afterwards is told elsewhere."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,34 @@
+"""``task.json`` in a fine-tuned folder: what it was trained for, so that scoring needs not be told."""
+
+import json
+from pathlib import Path
+
+from flash.errors import InputError
+from flash.finetuning.problems import problem_of
+from flash.finetuning.problems.problem import Problem
+from flash.tasks.task import Task
+
+NAME = "task.json"
+
+
+def write_task_file(folder: Path, problem: Problem, label_names: dict[str, str]) -> None:
+    """Write the task, its classes and their readable names."""
+    facts = {"task": problem.task.to_dict(), "labels": list(problem.labels), "label_names": label_names}
+    (folder / NAME).write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def read_task_file(folder: Path) -> tuple[Problem, dict[str, str]]:
+    """Read it again.
+
+    Raises:
+        InputError: The folder has none, or it is damaged.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        raise InputError(f"{folder} has no {NAME}: name a folder that `flashquad finetune` wrote")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        task = Task.from_dict(facts["task"], source=str(path))
+        return problem_of(task, tuple(facts["labels"])), dict(facts["label_names"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged: {' '.join(str(error).split())}") from error

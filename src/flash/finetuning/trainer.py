@@ -1,0 +1,121 @@
+"""The stock Trainer with a task's own loss and with learning rates that fall towards the embeddings."""
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import EvalPrediction, PreTrainedModel, Trainer
+
+from flash.finetuning.problems.problem import Encoded, Problem
+from flash.training.weight_decay import decayed_parameter_names
+
+# what only the task's own loss looks at
+OWN_INPUTS = ("labels", "is_candidate")
+_LAYER = re.compile(r"\.(?:layers?|h|block)\.(\d+)\.")
+
+
+class TaskTrainer(Trainer):
+    """Train and score a model on a task.
+
+    Args:
+        problem: The task's kind, which may have a loss of its own.
+        encoded: What is validated on, for the scores.
+        layer_decay: Factor on the learning rate from a layer to the one below it.
+    """
+
+    def __init__(
+        self, *args: Any, problem: Problem, encoded: Encoded | None = None, layer_decay: float = 1.0, **kwargs: Any
+    ) -> None:
+        self._problem = problem
+        self._layer_decay = layer_decay
+        if encoded is not None:
+            kwargs["compute_metrics"] = lambda prediction: self._scores(prediction, encoded)
+        super().__init__(
+            *args, preprocess_logits_for_metrics=lambda logits, labels: problem.reduce_logits(logits), **kwargs
+        )
+
+    def _scores(self, prediction: EvalPrediction, encoded: Encoded) -> dict[str, float]:
+        answers = self._problem.answers(prediction.predictions, encoded)
+        return self._problem.scores(answers.predictions, encoded.examples)
+
+    def logits_of(self, encoded: Encoded) -> Any:
+        """Run the model over all features; numpy arrays, in the order of the features."""
+        rows = [
+            {name: value for name, value in row.items() if name not in self._problem.label_names()}
+            for row in encoded.features.rows
+        ]
+        metrics, self.compute_metrics = self.compute_metrics, None  # type: ignore[has-type]
+        try:
+            return self.predict(type(encoded.features)(rows)).predictions
+        finally:
+            self.compute_metrics = metrics
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Take the task's own loss where it has one, averaged as the stock Trainer averages the model's."""
+        if not self._problem.has_own_loss:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        outputs = model(**{name: value for name, value in inputs.items() if name not in OWN_INPUTS})
+        loss = self._problem.loss(outputs.logits, inputs)
+        if num_items_in_batch is None:
+            loss = loss / len(inputs["labels"])
+        else:
+            ranks = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+            loss = loss * ranks / num_items_in_batch
+        return (loss, {"loss": loss, "logits": outputs.logits}) if return_outputs else loss
+
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Give a model that is not asked for its loss only what it knows."""
+        if "labels" not in inputs:
+            inputs = {name: value for name, value in inputs.items() if name not in OWN_INPUTS}
+        return super().prediction_step(model, inputs, *args, **kwargs)
+
+    def _get_eval_sampler(self, eval_dataset: torch.utils.data.Dataset) -> torch.utils.data.Sampler | None:
+        # in order: the stock Trainer would group what it scores by length too, and answers must find their texts
+        return None if self.args.world_size > 1 else torch.utils.data.SequentialSampler(eval_dataset)  # type: ignore[arg-type]
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make the stock optimizer over groups of one depth and one weight decay each."""
+        if self.optimizer is None:  # type: ignore[has-type]
+            trained = self.model if model is None else model
+            make, settings = self.get_optimizer_cls_and_kwargs(self.args, trained)
+            self.optimizer = make(self._groups(trained), **settings)
+        return self.optimizer
+
+    def _groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        decayed = decayed_parameter_names(model)
+        layers = layer_count(self.model)
+        groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                depth = depth_of(name, layers, self.model.base_model_prefix)
+                groups.setdefault((depth, name in decayed), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "lr": self.args.learning_rate * self._layer_decay ** (layers + 1 - depth),
+                "weight_decay": self.args.weight_decay if is_decayed else 0.0,
+            }
+            for (depth, is_decayed), parameters in sorted(groups.items(), key=lambda group: group[0], reverse=True)
+        ]
+
+
+def layer_count(model: PreTrainedModel) -> int:
+    """Count the layers, by the highest number in the names of parameters."""
+    numbers = [int(found[1]) for name, _ in model.named_parameters() if (found := _LAYER.search(name))]
+    return max(numbers, default=-1) + 1
+
+
+def depth_of(name: str, layers: int, base_model_prefix: str) -> int:
+    """Tell a parameter's depth by its name: 0 in the embeddings, 1 in the first layer, ``layers + 1`` in the head."""
+    if found := _LAYER.search(name):
+        return int(found[1]) + 1
+    if not name.startswith(f"{base_model_prefix}."):
+        return layers + 1
+    return 0 if "embed" in name else layers

@@ -1,0 +1,210 @@
+"""A task's file to examples: good rows kept, bad ones counted and told, a wrong file refused."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flash.corpus.records import Reject
+from flash.corpus.rejects import RejectLog
+from flash.errors import InputError
+from flash.tasks.examples import EntityExample, Example, TextExample, answer_of
+from flash.tasks.readers import BadRowError, columns_of, read_examples
+from flash.tasks.rows import COMPRESSIONS, SUFFIXES, Row, read_rows
+from flash.tasks.task import Task, packaged_tasks
+
+# a label column with more classes than this and as many as half the rows holds texts
+_MOST_CLASSES_OF_FEW_ROWS = 50
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Split:
+    """Examples of one file, and what was left out of it.
+
+    Args:
+        path: The file.
+        examples: In the order of the file.
+        label_names: Readable names of classes, where the file gives them.
+        left_out: Number of rows left out, by reason.
+    """
+
+    path: Path
+    examples: list[Example]
+    label_names: dict[str, str] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def load_split(path: Path, task: Task, *, labels: Sequence[str] = (), need_answers: bool = True) -> Split:
+    """Read a file of a task.
+
+    Args:
+        labels: Classes that there are; a row of another one is left out. None to take any.
+        need_answers: Leave out rows without an answer; else rows with none, or with one that is not known, are kept
+            without it, so that every text is answered.
+
+    Raises:
+        InputError: The file cannot be read, is not one of the task, or no row of it is of use.
+    """
+    answers = _answers_beside(path, task)
+    split = Split(path, [])
+    read, columns = 0, Counter[str]()
+    wrong_labels: Counter[str] = Counter()
+    with RejectLog() as rejects:
+        for row in read_rows(path):
+            read += 1
+            if isinstance(row, Reject):
+                rejects.add(row)
+                continue
+            columns.update(row.values.keys())
+            missing = [name for name in columns_of(task) if name not in row.values]
+            if missing and columns[missing[0]] == 0 and not split.examples:
+                _refuse_columns(path, task, row, missing[0])
+            _note_label_name(split, task, row)
+            for example in read_examples(task, row.values, read - 1, answers):
+                fault = example if isinstance(example, BadRowError) else _fault(example, task, labels, need_answers)
+                if fault is None:
+                    split.examples.append(example)  # type: ignore[arg-type]
+                    continue
+                if fault.reason == "unknown_label":
+                    wrong_labels.update([str(fault)])
+                rejects.add(Reject(fault.reason, str(path), row.line, str(fault)))
+        split.left_out = rejects.tally.counts
+    _check(split, task, wrong_labels)
+    if split.left_out:
+        logger.warning(
+            "%s: %s of %s rows left out: %s",
+            path,
+            f"{sum(split.left_out.values()):,}",
+            f"{sum(split.left_out.values()) + len(split.examples):,}",
+            ", ".join(f"{count:,} {reason}" for reason, count in sorted(split.left_out.items())),
+        )
+    return split
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """Find the file of a split in a folder: ``train.json``, ``train.csv``, ``train.jsonl.zst``, ..."""
+    endings = [suffix + compression for suffix in SUFFIXES for compression in ("", *COMPRESSIONS)]
+    found = [folder / (name + ending) for ending in endings if (folder / (name + ending)).is_file()]
+    if len(found) > 1:
+        raise InputError(f"{folder} holds both {found[0].name} and {found[1].name}; name one with --{name}_file")
+    return found[0] if found else None
+
+
+def classes_of(split: Split, task: Task) -> tuple[str, ...]:
+    """List the classes of a training file, those of the task where it names them.
+
+    Numbers are in their own order, other names in that of their characters.
+
+    Raises:
+        InputError: There are fewer than two, or so many that the column must hold something else.
+    """
+    seen = Counter(label for example in split.examples for label in _labels_of(example))
+    labels = task.labels or tuple(sorted(seen, key=_numbers_first))
+    if task.kind == "entities":
+        if not labels:
+            raise InputError(f"{split.path}: no entity in {len(split.examples):,} texts; is {task.label!r} the column?")
+        return labels
+    if len(seen) < 2:
+        raise InputError(
+            f"{split.path}: all {len(split.examples):,} rows are of one class, {next(iter(seen))!r}: there is nothing "
+            "to learn; name the column of the classes with --label_column"
+        )
+    if len(seen) > max(_MOST_CLASSES_OF_FEW_ROWS, len(split.examples) // 2):
+        raise InputError(
+            f"{split.path}: column {task.label!r} has {len(seen):,} different values in {len(split.examples):,} rows, "
+            f"such as {next(iter(seen))[:40]!r}: it seems to hold texts; are the columns swapped? (--text_columns, "
+            "--label_column)"
+        )
+    return labels
+
+
+def _numbers_first(name: str) -> tuple[bool, int, str]:
+    return (False, int(name), "") if name.isdecimal() else (True, 0, name)
+
+
+def _labels_of(example: Example) -> list[str]:
+    if isinstance(example, EntityExample):
+        return [entity.label for entity in example.entities or ()]
+    assert isinstance(example, TextExample)
+    return [str(example.label)]
+
+
+def _texts_of(example: Example) -> tuple[str, ...]:
+    match example:
+        case TextExample(text=text, pair=pair):
+            return (text,) if pair is None else (text, pair)
+        case EntityExample(text=text):
+            return (text,)
+        case _:
+            return (example.context, example.question) if example.question else (example.context,)
+
+
+def _fault(example: Example, task: Task, labels: Sequence[str], need_answers: bool) -> BadRowError | None:
+    answer = answer_of(example)
+    if not need_answers:
+        return None
+    for column, text in zip(task.texts, _texts_of(example), strict=False):
+        if not text.strip():
+            return BadRowError("empty_text", f"{column} is empty")
+    if answer is None:
+        return BadRowError("no_label", f"no {task.label}")
+    if task.no_label and answer in task.no_label:
+        return BadRowError("no_label", f"{task.label} is {answer!r}, which means that there is none")
+    if labels and task.kind in ("classification", "entities"):
+        for label in _labels_of(example):
+            if label not in labels:
+                return BadRowError("unknown_label", f"{task.label} {label[:40]!r} is none of the {len(labels)} classes")
+    return None
+
+
+def _check(split: Split, task: Task, wrong_labels: Counter[str]) -> None:
+    wrong, good = sum(wrong_labels.values()), len(split.examples)
+    if wrong > good:
+        raise InputError(
+            f"{split.path}: in {wrong:,} of {wrong + good:,} rows {wrong_labels.most_common(1)[0][0]}: is this a file "
+            f"of task {task.name}, and are its columns what they are taken for? (--text_columns, --label_column)"
+        )
+    if not good:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in split.left_out.items()) or "no rows"
+        raise InputError(f"{split.path}: no row is of use for task {task.name} ({reasons})")
+
+
+def _refuse_columns(path: Path, task: Task, row: Row, missing: str) -> None:
+    fitting = [
+        other.name
+        for other in packaged_tasks().values()
+        if other.submission and all(name in row.values for name in (*columns_of(other), other.label))
+    ]
+    hint = f" They are those of {', '.join(fitting)}." if fitting else ""
+    raise InputError(
+        f"{path}: there is no column {missing!r}, which task {task.name} reads; the columns are "
+        f"{', '.join(map(str, row.values))}.{hint} Other names are told with --text_columns and --label_column"
+    )
+
+
+def _note_label_name(split: Split, task: Task, row: Row) -> None:
+    if task.label_name and task.label_name in row.values and task.label in row.values:
+        split.label_names.setdefault(str(row.values[task.label]), str(row.values[task.label_name]))
+
+
+def _answers_beside(path: Path, task: Task) -> dict[str, Any]:
+    if task.answers is None:
+        return {}
+    name = path.name.split(".", 1)[0]
+    beside = path.with_name(task.answers.format(split=name))
+    if not beside.is_file():
+        return {}
+    try:
+        answers = json.loads(beside.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{beside} holds no JSON: {error}") from error
+    if not isinstance(answers, dict):
+        raise InputError(f"{beside} must hold a JSON object, the answer of each blank by its tag")
+    return answers

@@ -1,0 +1,276 @@
+"""From a row of a task's file to examples: a function for each form of file."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flash.tasks.examples import Answer, ChoiceExample, Entity, EntityExample, Example, ReadingExample, TextExample
+from flash.tasks.task import Task
+
+BLANK = "____"  # in the place of an idiom that was left out
+_IDIOM = re.compile(r"#idiom\d*#")
+
+
+class BadRowError(Exception):
+    """A row that no example can be made of; ``reason`` is what such rows are counted under."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def columns_of(task: Task) -> tuple[str, ...]:
+    """Name the columns that a row of the task must have, labels aside."""
+    if task.form == "dialogue":
+        return task.texts[0], "qas"
+    if task.form == "squad":
+        return ()  # a nested document or flat rows
+    if task.form in ("choice", "idiom"):
+        return *task.texts, task.candidates
+    return (*task.texts, "target") if task.form == "pronoun" else task.texts
+
+
+def read_examples(
+    task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]
+) -> Iterator[Example | BadRowError]:
+    """Make the examples of a row; a row of some forms holds several.
+
+    Args:
+        number: Of the row in its file, from 0: its id where it has none.
+        answers: What the file beside it says, by the tag of the blank.
+
+    Returns:
+        Examples, and an error, not raised, in the place of each that cannot be made.
+    """
+    try:
+        yield from _READERS[task.form](task, row, number, answers)
+    except BadRowError as error:
+        yield error
+
+
+def _text_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]) -> Iterator[Example]:
+    texts = [_text(row, column) for column in task.texts]
+    yield TextExample(_id(task, row, number), texts[0], texts[1] if len(texts) == 2 else None, _class(task, row))
+
+
+def _value_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]) -> Iterator[Example]:
+    texts = [_text(row, column) for column in task.texts]
+    label = row.get(task.label)
+    value = None
+    if label not in (None, ""):
+        try:
+            value = float(label)
+        except (TypeError, ValueError) as error:
+            raise BadRowError("no_number", f"{task.label} must be a number, got {_short(label)}") from error
+        if not math.isfinite(value):
+            raise BadRowError("no_number", f"{task.label} must be a finite number, got {label}")
+    yield TextExample(_id(task, row, number), texts[0], texts[1] if len(texts) == 2 else None, value)
+
+
+def _pronoun_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]) -> Iterator[Example]:
+    text, target = _text(row, task.texts[0]), row.get("target")
+    try:
+        spans = [(target[f"span{i}_index"], target[f"span{i}_text"]) for i in (1, 2)]  # type: ignore[index]
+        ends = [(start, start + len(mention)) for start, mention in spans]
+    except (KeyError, TypeError) as error:
+        raise BadRowError("broken_row", "target must hold span1_index, span1_text, span2_index, span2_text") from error
+    for (start, end), (_, mention) in zip(ends, spans, strict=True):
+        if text[start:end] != mention:
+            raise BadRowError("not_in_text", f"{_short(mention)} is not at character {start} of the text")
+    # the noun between low lines, the pronoun in brackets; from the right, so that places stay what they are
+    marks = (("_", "_"), ("[", "]"))
+    for (start, end), (left, right) in sorted(zip(ends, marks, strict=True), reverse=True):
+        text = f"{text[:start]}{left}{text[start:end]}{right}{text[end:]}"
+    yield TextExample(_id(task, row, number), text, None, _class(task, row))
+
+
+def _entity_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]) -> Iterator[Example]:
+    text, label = _text(row, task.texts[0]), row.get(task.label)
+    if label is None:
+        yield EntityExample(_id(task, row, number), text, None)
+        return
+    try:
+        if isinstance(label, dict):  # CLUENER: {kind: {mention: [[first, last], ...]}}
+            found = [
+                (Entity(place[0], place[1] + 1, kind), mention)
+                for kind, mentions in label.items()
+                for mention, places in mentions.items()
+                for place in places
+            ]
+        else:
+            found = [(Entity(entry["start"], entry["end"], str(entry["label"])), entry.get("text")) for entry in label]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise BadRowError(
+            "broken_row",
+            f"{task.label} must be {{kind: {{mention: [[first, last]]}}}} or [{{start, end, label}}], got "
+            f"{_short(label)}",
+        ) from error
+    for entity, mention in found:
+        if not (isinstance(entity.start, int) and isinstance(entity.end, int)):
+            raise BadRowError("broken_row", f"start and end of an entity must be whole numbers, got {entity[:2]}")
+        if not 0 <= entity.start < entity.end <= len(text):
+            raise BadRowError(
+                "not_in_text", f"an entity from {entity.start} to {entity.end} in {len(text)} characters of text"
+            )
+        if mention is not None and text[entity.start : entity.end] != mention:
+            raise BadRowError("not_in_text", f"{_short(mention)} is not at character {entity.start} of the text")
+    yield EntityExample(_id(task, row, number), text, tuple(sorted(entity for entity, _ in found)))
+
+
+def _squad_row(
+    task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]
+) -> Iterator[Example | BadRowError]:
+    if "data" not in row:
+        yield _question(task, row, _text(row, task.texts[0]), _id(task, row, number))
+        return
+    try:
+        paragraphs = [paragraph for article in row["data"] for paragraph in article["paragraphs"]]
+        nested = [
+            (question, paragraph, question.get("id")) for paragraph in paragraphs for question in paragraph["qas"]
+        ]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise BadRowError(
+            "broken_row", "data must hold articles with paragraphs with qas, as SQuAD has them"
+        ) from error
+    for question, paragraph, name in nested:
+        try:
+            yield _question(task, question, _text(paragraph, task.texts[0]), name)
+        except BadRowError as error:
+            yield error
+
+
+def _question(task: Task, row: dict[str, Any], context: str, name: object) -> ReadingExample:
+    question, given = _text(row, task.texts[1]), row.get(task.label)
+    if given is None:
+        return ReadingExample(name, context, question, None)
+    try:
+        if isinstance(given, dict):  # the columns of a table: {text: [...], answer_start: [...]}
+            found = [Answer(*pair) for pair in zip(given["text"], given["answer_start"], strict=True)]
+        else:
+            found = [Answer(answer["text"], answer.get("answer_start", -1)) for answer in given]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BadRowError(
+            "broken_row", f"{task.label} must be [{{text, answer_start}}], got {_short(given)}"
+        ) from error
+    placed = [_placed(answer, context) for answer in found]
+    kept = tuple(answer for answer in placed if answer is not None)
+    if not kept:
+        what = f"{_short(found[0].text)} is not in its context" if found else "there is no answer"
+        raise BadRowError("answer_not_in_context", what)
+    return ReadingExample(name, context, question, kept)
+
+
+def _placed(answer: Answer, context: str) -> Answer | None:
+    """Find an answer where it is said to be, or else at its nearest place."""
+    text, start = str(answer.text), answer.start if isinstance(answer.start, int) else -1
+    if not text:
+        return None
+    if start >= 0 and context.startswith(text, start):
+        return Answer(text, start)
+    places = [match.start() for match in re.finditer(re.escape(text), context)]
+    return Answer(text, min(places, key=lambda place: abs(place - start))) if places else None
+
+
+def _choice_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]) -> Iterator[Example]:
+    texts = [_text(row, column) for column in task.texts]
+    question = texts[1] if len(texts) == 2 else ""
+    candidates = _candidates(row, task.candidates)
+    answer = _chosen(row.get(task.label), candidates)
+    yield ChoiceExample(_id(task, row, number), texts[0], question, candidates, answer)
+
+
+def _dialogue_row(
+    task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]
+) -> Iterator[Example | BadRowError]:
+    lines = row.get(task.texts[0])
+    context = "\n".join(map(str, lines)) if isinstance(lines, list) else _text(row, task.texts[0])
+    questions = row.get("qas")
+    if not isinstance(questions, list) or not all(isinstance(entry, dict) for entry in questions):
+        raise BadRowError("broken_row", "qas must be a list of questions")
+    for entry in questions:
+        try:
+            candidates = _candidates(entry, task.candidates)
+            answer = _chosen(entry.get(task.label), candidates)
+            yield ChoiceExample(entry.get(task.id), context, _text(entry, task.texts[1]), candidates, answer)
+        except BadRowError as error:
+            yield error
+
+
+def _idiom_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]) -> Iterator[Example]:
+    content = row.get(task.texts[0])
+    candidates = _candidates(row, task.candidates)
+    for text in content if isinstance(content, list) else [_text(row, task.texts[0])]:
+        tags = _IDIOM.findall(text)
+        if not tags:
+            raise BadRowError("broken_row", f"no #idiom# in {_short(text)}")
+        for tag in tags:
+            # one blank at a time is asked for; the others are blanks without a name
+            asked = _IDIOM.sub(lambda match, tag=tag: BLANK if match[0] == tag else "…", text)
+            named = tag != "#idiom#"
+            label = answers.get(tag) if named else row.get(task.label)
+            yield ChoiceExample(
+                tag if named else _id(task, row, number), asked, "", candidates, _chosen(label, candidates)
+            )
+
+
+_READERS: dict[str, Callable[[Task, dict[str, Any], int, dict[str, Any]], Iterator[Example | BadRowError]]] = {
+    "text": _text_row,
+    "value": _value_row,
+    "pronoun": _pronoun_row,
+    "entities": _entity_row,
+    "squad": _squad_row,
+    "choice": _choice_row,
+    "dialogue": _dialogue_row,
+    "idiom": _idiom_row,
+}
+
+
+def _text(row: dict[str, Any], column: str) -> str:
+    value = row.get(column)
+    if isinstance(value, list):  # keywords
+        value = "；".join(map(str, value))
+    if value is None:
+        raise BadRowError("no_text", f"no column {column}")
+    if not isinstance(value, str | int | float):
+        raise BadRowError("no_text", f"{column} must be text, got {type(value).__name__}")
+    return str(value)
+
+
+def _class(task: Task, row: dict[str, Any]) -> str | None:
+    label = row.get(task.label)
+    if label is None or label == "":
+        return None
+    if isinstance(label, dict | list):
+        raise BadRowError("broken_row", f"{task.label} must be one class, got {_short(label)}")
+    return str(label).lower() if isinstance(label, bool) else str(label)
+
+
+def _candidates(row: dict[str, Any], column: str) -> tuple[str, ...]:
+    candidates = row.get(column)
+    if not isinstance(candidates, list) or len(candidates) < 2:
+        raise BadRowError("broken_row", f"{column} must be a list of two or more, got {_short(candidates)}")
+    return tuple(map(str, candidates))
+
+
+def _chosen(answer: object, candidates: tuple[str, ...]) -> int | None:
+    if answer is None or answer == "":
+        return None
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        if 0 <= answer < len(candidates):
+            return answer
+    elif str(answer) in candidates:
+        return candidates.index(str(answer))
+    raise BadRowError("unknown_label", f"the answer {_short(answer)} is none of the {len(candidates)} candidates")
+
+
+def _id(task: Task, row: dict[str, Any], number: int) -> object:
+    value = row.get(task.id)
+    return number if value is None else value
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."

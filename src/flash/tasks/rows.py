@@ -1,0 +1,131 @@
+"""A task's file to rows: JSON lines, a JSON document, CSV, TSV, Parquet, compressed or not; a bad line costs itself."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet
+
+from flash.corpus.records import Reject
+from flash.errors import InputError
+
+SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+
+# a field as long as a document; the module's own bound is 128 KiB
+csv.field_size_limit(1 << 30)
+
+
+class Row(NamedTuple):
+    """A row of a file; ``line`` counts from 1, in a JSON document and in Parquet it counts rows."""
+
+    line: int
+    values: dict[str, Any]
+
+
+def read_rows(path: Path) -> Iterator[Row | Reject]:
+    """Yield the rows of a file, and a `Reject` for each line that is none.
+
+    Raises:
+        InputError: There is no such file, its suffix is unknown, it is empty, or as a whole not what its suffix says.
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in COMPRESSIONS:
+        suffixes.pop()
+    suffix = suffixes[-1] if suffixes else ""
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: a task's file ends in {', '.join(SUFFIXES)} (or that and {', '.join(COMPRESSIONS)})")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with fsspec.open(str(path), "rb", compression="infer") as file:
+            content = file.read()
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not content.strip():
+        raise InputError(f"{path} is empty")
+    if suffix == ".parquet":
+        yield from _parquet(path, content)
+    elif suffix in (".csv", ".tsv"):
+        yield from _separated(path, content, "," if suffix == ".csv" else "\t")
+    else:
+        yield from _json(path, content)
+
+
+def _json(path: Path, content: bytes) -> Iterator[Row | Reject]:
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    # one document over many lines, or the list of all rows; a document on one line is a line like any other
+    if content.lstrip()[:1] == b"[" or _parsed(content.split(b"\n", 1)[0]) is None:
+        document = _parsed(content)
+        if document is not None:
+            for number, value in enumerate(document if isinstance(document, list) else [document], start=1):
+                yield _row(path, number, value)
+            return
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if line.strip():
+            value = _parsed(line)
+            if value is None:
+                yield Reject("broken_line", str(path), number, "this line is no JSON; a line must hold one JSON object")
+            else:
+                yield _row(path, number, value)
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):  # not UTF-8 is a ValueError too
+        return None
+
+
+def _row(path: Path, number: int, value: Any) -> Row | Reject:
+    if isinstance(value, list):
+        # C3 as it was published: [context, questions, id]
+        value = dict(zip(("context", "qas", "id"), value, strict=False))
+    if not isinstance(value, dict):
+        return Reject("broken_line", str(path), number, f"expected a JSON object, got {type(value).__name__}")
+    return Row(number, value)
+
+
+def _separated(path: Path, content: bytes, separator: str) -> Iterator[Row | Reject]:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}:{line} is not UTF-8 ({error.reason}); save the file as UTF-8") from error
+    # in TSV a quotation mark is a character like any other
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines) if separator == "," else csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    header = next(reader)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Reject("broken_line", str(path), line, str(error))
+            continue
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            yield Reject(
+                "broken_line", str(path), line, f"{len(cells)} cells under the {len(header)} columns of the first line"
+            )
+            continue
+        yield Row(line, dict(zip(header, cells, strict=True)))
+
+
+def _parquet(path: Path, content: bytes) -> Iterator[Row]:
+    try:
+        table = pyarrow.parquet.read_table(pa.BufferReader(content))
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path} is no Parquet file: {' '.join(str(error).split())}") from error
+    for number, values in enumerate(table.to_pylist(), start=1):
+        yield Row(number, values)

@@ -1,0 +1,34 @@
+"""A command line to a dataclass of settings, by transformers' own parser; what is wrong with it in one line."""
+
+import sys
+from argparse import Namespace
+from typing import Any
+
+from transformers import HfArgumentParser
+
+from flash.errors import InputError
+
+
+def parse_flags(arguments_class: type, command_line: list[str], *, command: str, defaults: dict[str, Any]) -> Namespace:
+    """Read flags over ``defaults`` over those of the class.
+
+    Args:
+        arguments_class: Dataclass whose fields are the flags.
+        command: Such as ``flashquad pretrain``, for messages.
+
+    Raises:
+        InputError: An unknown flag, or a value of another type.
+    """
+    parser = HfArgumentParser(arguments_class, prog=command, exit_on_error=False, allow_abbrev=False)
+    parser.set_defaults(**defaults)
+    if any(flag in ("-h", "--help") for flag in command_line):
+        parser.print_help()
+        sys.exit(0)
+    try:
+        namespace, unknown = parser.parse_known_args(command_line)
+    except Exception as error:
+        # argparse's own error type hides in transformers' subclass; every failure here is a wrong flag or value
+        raise InputError(f"{error}; see `{command} --help-all`") from error
+    if unknown:
+        raise InputError(f"unknown flag {unknown[0]!r}; see `{command} --help` and `--help-all` for those that exist")
+    return namespace

@@ -1,0 +1,172 @@
+"""A study on a task of each kind, by the stock commands: it learns, leaves its files, resumes and repeats itself."""
+
+import json
+import shutil
+
+import pytest
+from transformers import pipeline
+
+import flash  # noqa: F401
+from flash.errors import InputError
+from flash.finetuning.finetune import finetune, study_summary
+from flash.finetuning.scoring import Finetuned
+
+from toy_tasks import TASK_OF, checkpoint, rows_of, task_folder, toy_finetuning, write_rows
+
+# the loss of new weights, or the score of a guess, that a model which has learned something is beyond
+BETTER_THAN = {
+    "classification": 0.85,
+    "pair": 0.6,
+    "regression": 0.6,
+    "entities": 0.5,
+    "reading": 0.4,
+    "choice": 0.6,
+}
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    return checkpoint(tmp_path_factory.mktemp("start"))
+
+
+@pytest.fixture(scope="module", params=TASK_OF)
+def study(request, start, tmp_path_factory):
+    kind = request.param
+    folder = tmp_path_factory.mktemp(kind)
+    data = task_folder(folder / "data", kind, train=160, dev=40)
+    args = toy_finetuning(kind, data, start, folder / "out", num_train_epochs=6)
+    return kind, data, finetune(args, command=f"flashquad finetune --task {kind}")
+
+
+def test_it_learns(study):
+    kind, _, found = study
+    metric = found.metrics["metric"]
+    assert found.metrics["dev"][metric]["mean"] > BETTER_THAN[kind], found.metrics["dev"]
+    for scores in found.metrics["baselines"].values():
+        assert set(scores["dev"]) <= set(found.metrics["dev"])
+    assert study_summary(found).count("\n") >= 3
+
+
+def test_it_leaves_what_a_reader_wants(study):
+    kind, _data, found = study
+    names = {path.name for path in found.folder.iterdir()}
+    assert names >= {
+        *("model.safetensors", "config.json", "tokenizer.json", "task.json", "metrics.json", "README.md"),
+        *("curves.png", "hardest.jsonl", "dev_predictions.jsonl", "test_predictions.jsonl"),
+    }
+    assert ("confusion.png" in names) == (kind in ("classification", "pair"))
+    assert ("per_class.json" in names) == (kind in ("classification", "pair", "entities"))
+    assert len((found.folder / "test_predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 6
+    mistakes = [json.loads(line)["mistake"] for line in (found.folder / "hardest.jsonl").read_text().splitlines()]
+    assert mistakes == sorted(mistakes, reverse=True)
+    assert not list(found.folder.glob("runs/*/checkpoint-*"))
+
+
+def test_the_folder_gives_the_scores_that_training_reported(study):
+    _, data, found = study
+    scores = Finetuned(found.folder).evaluate(data / "dev.json")
+    metric = found.metrics["metric"]
+    assert scores[metric] == pytest.approx(max(found.metrics["dev"][metric]["values"]), abs=1e-6)
+
+
+def test_predictions_do_not_depend_on_the_batch(study, tmp_path):
+    _, data, found = study
+    files = [
+        Finetuned(found.folder, batch_size=size).predict_file(data / "dev.json", tmp_path / f"{size}.jsonl")
+        for size in (1, 7)
+    ]
+    predictions = [
+        [json.loads(line)["prediction"] for line in file.read_text(encoding="utf-8").splitlines()] for file in files
+    ]
+    if study[0] == "regression":
+        predictions[1] = pytest.approx(predictions[1], rel=1e-4)
+    assert predictions[0] == predictions[1]
+
+
+def test_the_pipelines_of_transformers_know_the_labels(study):
+    kind, _, found = study
+    if kind == "classification":
+        (answer,) = pipeline("text-classification", model=str(found.folder))(["妈妈在厨房里苹果很好"])
+        assert answer["label"] in ("food", "place")
+    elif kind == "entities":
+        tagger = pipeline("token-classification", model=str(found.folder), aggregation_strategy="simple")
+        assert {entity["entity_group"] for entity in tagger("妈妈在厨房里苹果很好")} <= {"food", "place"}
+
+
+def small_study(start, folder, **changes):
+    data = folder / "data"
+    if not data.exists():
+        task_folder(data, "classification", train=24, dev=12)
+    return toy_finetuning("classification", data, start, folder / "out", baselines=False, **changes)
+
+
+def scores_of(study):
+    return {name: found["values"] for name, found in study.metrics["dev"].items()}
+
+
+def test_the_same_seed_gives_the_same_scores_and_weights(start, tmp_path):
+    first = finetune(small_study(start, tmp_path, seeds=2), command="")
+    shutil.move(first.folder, tmp_path / "first")
+    again = finetune(small_study(start, tmp_path, seeds=2), command="")
+    assert scores_of(again) == scores_of(first)
+    weights = [folder / "model.safetensors" for folder in (tmp_path / "first", again.folder)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert again.metrics["seeds"] == [2022, 2023]
+
+
+def test_a_stopped_study_goes_on_with_what_is_missing(start, tmp_path):
+    whole = finetune(small_study(start, tmp_path, seeds=2), command="")
+    kept = (whole.folder / "runs/lr-0.01-seed-2022/metrics.json").read_bytes()
+    shutil.rmtree(whole.folder / "runs/lr-0.01-seed-2023")
+    (whole.folder / "metrics.json").unlink()
+    again = finetune(small_study(start, tmp_path, seeds=2), command="")
+    assert scores_of(again) == scores_of(whole)
+    assert (again.folder / "runs/lr-0.01-seed-2022/metrics.json").read_bytes() == kept
+
+
+def test_more_seeds_are_added_to_a_study(start, tmp_path):
+    finetune(small_study(start, tmp_path), command="")
+    study = finetune(small_study(start, tmp_path, seeds=2), command="")
+    assert len(study.metrics["dev"]["accuracy"]["values"]) == 2
+    assert study.metrics["dev"]["accuracy"]["std"] is not None
+
+
+def test_the_best_learning_rate_is_kept(start, tmp_path):
+    study = finetune(small_study(start, tmp_path, learning_rates=[1e-6, 1e-2], num_train_epochs=5), command="")
+    assert study.metrics["learning_rate"] == 1e-2
+    assert set(study.metrics["learning_rates"]) == {"1e-06", "0.01"}
+
+
+def test_another_study_is_not_mixed_in(start, tmp_path):
+    finetune(small_study(start, tmp_path), command="")
+    with pytest.raises(InputError, match="--num_train_epochs 2"):
+        finetune(small_study(start, tmp_path, num_train_epochs=3), command="")
+    study = finetune(small_study(start, tmp_path, num_train_epochs=3, overwrite_output_dir=True), command="")
+    assert study.metrics["dev"]
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(start, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="exists and holds no study"):
+        finetune(small_study(start, tmp_path), command="")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_patience_stops_early(start, tmp_path):
+    study = finetune(small_study(start, tmp_path, patience=1, learning_rate=1e-9, num_train_epochs=8), command="")
+    run = json.loads(next(study.folder.glob("runs/*/metrics.json")).read_text(encoding="utf-8"))
+    assert run["steps"] < 8 * 3
+
+
+def test_a_labelled_test_file_is_scored_and_not_learned_from(start, tmp_path):
+    args = small_study(start, tmp_path)
+    write_rows(tmp_path / "data/test.json", rows_of("classification", 10, seed=5))
+    study = finetune(args, command="")
+    assert 0 <= study.metrics["test"]["accuracy"]["mean"] <= 1
+
+
+def test_training_and_validation_on_one_file_is_refused(start, tmp_path):
+    args = small_study(start, tmp_path, dev_file=str(tmp_path / "data/train.json"))
+    with pytest.raises(InputError, match="named for training and for validation"):
+        finetune(args, command="")

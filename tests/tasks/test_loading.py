@@ -1,0 +1,109 @@
+"""Good rows are kept, bad ones counted; a wrong file is refused in one line that says what it seems to be."""
+
+import logging
+
+import pytest
+
+from flash.errors import InputError
+from flash.tasks.loading import classes_of, find_file, load_split
+from flash.tasks.task import load_task
+
+from toy_tasks import rows_of, write_rows
+
+TNEWS, PAIR, NER = load_task("tnews"), load_task("afqmc"), load_task("cluener")
+
+
+def test_bad_rows_among_good_ones_are_counted_and_told(tmp_path, caplog):
+    rows = rows_of("classification", 200)
+    rows[10]["sentence"] = ""
+    rows[11]["sentence"] = "   "
+    rows[20]["label"] = "999"
+    del rows[30]["label"]
+    path = write_rows(tmp_path / "dev.json", rows)
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\n{broken\n", 1))
+    with caplog.at_level(logging.WARNING):
+        split = load_split(path, TNEWS, labels=("101", "102"))
+    assert split.left_out == {"empty_text": 2, "unknown_label": 1, "no_label": 1, "broken_line": 1}
+    assert len(split.examples) == 196
+    assert "5 of 201 rows left out: 1 broken_line, 2 empty_text, 1 no_label, 1 unknown_label" in caplog.text
+    assert "dev.json:2: this line is no JSON" in caplog.text
+    assert "'999' is none of the 2 classes" in caplog.text
+
+
+def test_a_file_to_predict_keeps_every_row(tmp_path):
+    rows = [{"id": 1, "sentence": ""}, {"id": 2, "sentence": "好"}, {"id": 3, "sentence": "好", "label": "999"}]
+    split = load_split(write_rows(tmp_path / "test.json", rows), TNEWS, labels=("101",), need_answers=False)
+    assert [example.id for example in split.examples] == [1, 2, 3]
+
+
+def test_names_of_classes_come_with_them(tmp_path):
+    split = load_split(write_rows(tmp_path / "train.json", rows_of("classification", 20)), TNEWS)
+    assert split.label_names == {"101": "food", "102": "place"}
+    assert classes_of(split, TNEWS) == ("101", "102")
+
+
+def test_classes_that_are_numbers_are_in_their_order(tmp_path):
+    rows = [{"sentence": "好", "label": label} for label in (10, 9, "x", 100, 9)]
+    split = load_split(write_rows(tmp_path / "train.json", rows), TNEWS)
+    assert classes_of(split, TNEWS) == ("9", "10", "100", "x")
+
+
+def test_one_class_is_refused(tmp_path):
+    rows = [row | {"label": "101"} for row in rows_of("classification", 20)]
+    split = load_split(write_rows(tmp_path / "train.json", rows), TNEWS)
+    with pytest.raises(InputError, match="all 20 rows are of one class, '101'"):
+        classes_of(split, TNEWS)
+
+
+def test_swapped_columns_are_seen_in_the_training_file(tmp_path):
+    rows = [
+        {"sentence": row["label"], "label": f"{row['sentence']}{i}"}
+        for i, row in enumerate(rows_of("classification", 120))
+    ]
+    split = load_split(write_rows(tmp_path / "train.json", rows), TNEWS)
+    with pytest.raises(InputError, match="it seems to hold texts; are the columns swapped"):
+        classes_of(split, TNEWS)
+
+
+def test_swapped_columns_are_seen_in_the_dev_file(tmp_path):
+    rows = [{"sentence": row["label"], "label": row["sentence"]} for row in rows_of("classification", 20)]
+    with pytest.raises(InputError, match="in 20 of 20 rows label .* is none of the 2 classes.*columns"):
+        load_split(write_rows(tmp_path / "dev.json", rows), TNEWS, labels=("101", "102"))
+
+
+def test_a_file_of_another_task_is_recognised(tmp_path):
+    path = write_rows(tmp_path / "train.json", rows_of("pair", 5))
+    with pytest.raises(InputError, match="no column 'sentence'.*sentence1, sentence2.*They are those of afqmc"):
+        load_split(path, TNEWS)
+
+
+def test_a_file_without_a_good_row_is_refused(tmp_path):
+    path = write_rows(tmp_path / "train.json", [{"sentence": "好"}, {"sentence": ""}])
+    with pytest.raises(InputError, match="no row is of use for task tnews"):
+        load_split(path, TNEWS)
+
+
+def test_an_entity_of_an_unknown_kind_costs_its_row(tmp_path):
+    rows = rows_of("entities", 10)
+    rows[3]["label"] = {"planet": {rows[3]["text"][:1]: [[0, 0]]}}
+    split = load_split(write_rows(tmp_path / "dev.json", rows), NER, labels=("food", "place"))
+    assert split.left_out == {"unknown_label": 1}
+
+
+def test_a_split_is_found_whatever_its_form(tmp_path):
+    assert find_file(tmp_path, "train") is None
+    (tmp_path / "train.csv").touch()
+    assert find_file(tmp_path, "train") == tmp_path / "train.csv"
+    (tmp_path / "train.json.gz").touch()
+    with pytest.raises(InputError, match=r"holds both train\.json\.gz and train\.csv"):
+        find_file(tmp_path, "train")
+
+
+def test_answers_of_chid_are_beside_its_texts(tmp_path):
+    path = write_rows(tmp_path / "dev.json", [{"content": ["他#idiom7#。"], "candidates": ["甲", "乙"]}])
+    (tmp_path / "dev_answer.json").write_text('{"#idiom7#": 1}', encoding="utf-8")
+    (example,) = load_split(path, load_task("chid")).examples
+    assert example.answer == 1
+    (tmp_path / "dev_answer.json").write_text("[", encoding="utf-8")
+    with pytest.raises(InputError, match=r"dev_answer\.json holds no JSON"):
+        load_split(path, load_task("chid"))

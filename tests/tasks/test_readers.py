@@ -1,0 +1,139 @@
+"""Rows of CLUE's files, as published, become examples; what is wrong with one is said."""
+
+import pytest
+
+from flash.tasks.examples import Answer, ChoiceExample, Entity, EntityExample, ReadingExample, TextExample
+from flash.tasks.readers import BadRowError, read_examples
+from flash.tasks.task import load_task
+
+
+def examples(task, row, answers=None):
+    return list(read_examples(load_task(task), row, 7, answers or {}))
+
+
+def fault(task, row):
+    (error,) = examples(task, row)
+    assert isinstance(error, BadRowError), error
+    return error
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "expected"),
+    [
+        ("tnews", {"sentence": "甲", "label": 104, "id": 3}, TextExample(3, "甲", None, "104")),
+        ("tnews", {"sentence": "甲"}, TextExample(7, "甲", None, None)),
+        ("afqmc", {"sentence1": "甲", "sentence2": "乙", "label": "1"}, TextExample(7, "甲", "乙", "1")),
+        ("csl", {"abst": "乙", "keyword": ["甲", "丙"], "label": "0", "id": 1}, TextExample(1, "甲；丙", "乙", "0")),
+        ("stsb", {"sentence1": "甲", "sentence2": "乙", "label": "2.5"}, TextExample(7, "甲", "乙", 2.5)),
+        (
+            "cluewsc",
+            {
+                "text": "小明说他累了",
+                "target": {"span1_text": "小明", "span1_index": 0, "span2_text": "他", "span2_index": 3},
+                "label": True,
+            },
+            TextExample(7, "_小明_说[他]累了", None, "true"),
+        ),
+        (
+            "cluener",
+            {"text": "叶老桂在浙商银行", "label": {"company": {"浙商银行": [[4, 7]]}, "name": {"叶老桂": [[0, 2]]}}},
+            EntityExample(7, "叶老桂在浙商银行", (Entity(0, 3, "name"), Entity(4, 8, "company"))),
+        ),
+        (
+            "entities",
+            {"text": "在北京", "entities": [{"start": 1, "end": 3, "label": "地"}]},
+            EntityExample(7, "在北京", (Entity(1, 3, "地"),)),
+        ),
+        (
+            "reading",
+            {"context": "天很蓝", "question": "天？", "answers": {"text": ["蓝"], "answer_start": [2]}},
+            ReadingExample(7, "天很蓝", "天？", (Answer("蓝", 2),)),
+        ),
+        (
+            "choice",
+            {"context": "天", "question": "色？", "candidates": ["红", "蓝"], "answer": "蓝", "id": "q"},
+            ChoiceExample("q", "天", "色？", ("红", "蓝"), 1),
+        ),
+        (
+            "chid",
+            {"content": "他#idiom#。", "candidates": ["甲", "乙"], "answer": 0, "id": 5},
+            ChoiceExample(5, "他____。", "", ("甲", "乙"), 0),
+        ),
+    ],
+)
+def test_a_row_becomes_an_example(task, row, expected):
+    assert examples(task, row) == [expected]
+
+
+def test_a_document_of_squad_gives_each_question_and_each_fault():
+    answers = [{"text": "蓝", "answer_start": 2}]
+    questions = [
+        {"id": "A", "question": "天？", "answers": answers},
+        {"id": "B", "question": "地？", "answers": [{"text": "绿", "answer_start": 0}]},
+        {"id": "C", "question": "谁？", "answers": answers},
+    ]
+    row = {"version": "v1.0", "data": [{"paragraphs": [{"context": "天很蓝", "qas": questions}]}]}
+    first, second, third = examples("cmrc2018", row)
+    assert first == ReadingExample("A", "天很蓝", "天？", (Answer("蓝", 2),))
+    assert isinstance(second, BadRowError)
+    assert second.reason == "answer_not_in_context"
+    assert third.id == "C"
+
+
+def test_an_answer_with_a_wrong_start_is_found_at_its_nearest_place():
+    row = {"context": "蓝天蓝海", "question": "？", "answers": [{"text": "蓝", "answer_start": 3}]}
+    (example,) = examples("reading", row)
+    assert example.answers == (Answer("蓝", 2),)
+
+
+def test_a_text_of_c3_gives_its_questions():
+    row = {
+        "id": "m1",
+        "context": ["男：走吗？", "女：走。"],
+        "qas": [
+            {"question": "走？", "choice": ["走", "不走"], "answer": "走"},
+            {"question": "谁？", "choice": ["男", "女", "都"], "answer": "都"},
+        ],
+    }
+    assert examples("c3", row) == [
+        ChoiceExample(None, "男：走吗？\n女：走。", "走？", ("走", "不走"), 0),
+        ChoiceExample(None, "男：走吗？\n女：走。", "谁？", ("男", "女", "都"), 2),
+    ]
+
+
+def test_each_blank_of_chid_is_asked_for_by_itself():
+    row = {"content": ["他#idiom1#，她#idiom2#。"], "candidates": ["甲", "乙"]}
+    first, second = examples("chid", row, {"#idiom1#": 1, "#idiom2#": 0})
+    assert first == ChoiceExample("#idiom1#", "他____，她…。", "", ("甲", "乙"), 1)
+    assert second == ChoiceExample("#idiom2#", "他…，她____。", "", ("甲", "乙"), 0)
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "reason"),
+    [
+        ("tnews", {"label": "1"}, "no_text"),
+        ("tnews", {"sentence": {"a": 1}, "label": "1"}, "no_text"),
+        ("tnews", {"sentence": "甲", "label": ["1"]}, "broken_row"),
+        ("stsb", {"sentence1": "甲", "sentence2": "乙", "label": "high"}, "no_number"),
+        ("stsb", {"sentence1": "甲", "sentence2": "乙", "label": "nan"}, "no_number"),
+        ("cluewsc", {"text": "甲", "target": {}}, "broken_row"),
+        (
+            "cluewsc",
+            {"text": "甲乙", "target": {"span1_text": "乙", "span1_index": 0, "span2_text": "乙", "span2_index": 1}},
+            "not_in_text",
+        ),
+        ("cluener", {"text": "甲乙", "label": {"a": {"乙": [[0, 0]]}}}, "not_in_text"),
+        ("cluener", {"text": "甲乙", "label": {"a": {"乙": [[1, 9]]}}}, "not_in_text"),
+        ("cluener", {"text": "甲乙", "label": {"a": {"乙": [1]}}}, "broken_row"),
+        ("cluener", {"text": "甲乙", "label": "a"}, "broken_row"),
+        ("reading", {"context": "甲", "question": "？", "answers": []}, "answer_not_in_context"),
+        ("reading", {"context": "甲", "question": "？", "answers": "甲"}, "broken_row"),
+        ("cmrc2018", {"data": [{"paragraphs": [{}]}]}, "broken_row"),
+        ("choice", {"context": "甲", "question": "？", "candidates": ["乙"], "answer": 0}, "broken_row"),
+        ("choice", {"context": "甲", "question": "？", "candidates": ["乙", "丙"], "answer": 2}, "unknown_label"),
+        ("choice", {"context": "甲", "question": "？", "candidates": ["乙", "丙"], "answer": "丁"}, "unknown_label"),
+        ("chid", {"content": "没有空", "candidates": ["甲", "乙"], "answer": 0}, "broken_row"),
+    ],
+)
+def test_what_is_wrong_with_a_row_is_said(task, row, reason):
+    assert fault(task, row).reason == reason
