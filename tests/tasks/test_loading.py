@@ -67,13 +67,13 @@ def test_swapped_columns_are_seen_in_the_training_file(tmp_path):
 
 def test_swapped_columns_are_seen_in_the_dev_file(tmp_path):
     rows = [{"sentence": row["label"], "label": row["sentence"]} for row in rows_of("classification", 20)]
-    with pytest.raises(InputError, match="in 20 of 20 rows label .* is none of the 2 classes.*columns"):
+    with pytest.raises(InputError, match=r"in 20 of 20 rows label .* is none of the 2 classes.*columns"):
         load_split(write_rows(tmp_path / "dev.json", rows), TNEWS, labels=("101", "102"))
 
 
 def test_a_file_of_another_task_is_recognised(tmp_path):
     path = write_rows(tmp_path / "train.json", rows_of("pair", 5))
-    with pytest.raises(InputError, match="no column 'sentence'.*sentence1, sentence2.*They are those of afqmc"):
+    with pytest.raises(InputError, match=r"no column 'sentence'.*sentence1, sentence2.*They are those of afqmc"):
         load_split(path, TNEWS)
 
 

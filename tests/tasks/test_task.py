@@ -55,5 +55,5 @@ def test_a_yaml_file_that_says_nonsense_is_refused(text, message, tmp_path):
 
 
 def test_a_task_that_is_not_there_is_named_with_those_that_are():
-    with pytest.raises(InputError, match="no task 'tnewz'.*tnews, iflytek"):
+    with pytest.raises(InputError, match=r"no task 'tnewz'.*tnews, iflytek"):
         load_task("tnewz")

@@ -21,10 +21,8 @@ def baselines(problem: Problem, train: Sequence[Any], dev: Sequence[Any], test: 
     """Score both on the dev file, and on the test file if it has answers.
 
     Returns:
-        ``{baseline: {"dev": scores, "test": scores}}``; nothing for kinds of task without a baseline.
+        ``{baseline: {"dev": scores, "test": scores}}``
     """
-    if problem.task.kind not in _PREDICTORS:
-        return {}
     predict = _PREDICTORS[problem.task.kind]
     splits = {"dev": dev} | ({"test": test} if test else {})
     results: dict[str, Any] = {}
@@ -103,6 +101,9 @@ _PREDICTORS: dict[str, Callable[[Sequence[Any], list[Sequence[Any]]], Found]] = 
     "regression": _regression,
     "choice": _choice,
 }
+
+
+KINDS_WITH_BASELINES = tuple(_PREDICTORS)
 
 
 def _vectorizer() -> TfidfVectorizer:

@@ -93,13 +93,17 @@ def describe(data: TaskData, encoded: dict[str, Encoded], max_length: int) -> di
             facts["tokens_median"],
             facts["tokens_95_percent"],
             facts["tokens_longest"],
-            f"{of_split.cut:,} longer than {max_length}"
-            if of_split.cut
-            else f"none longer than {max_length}"
-            if data.problem.task.kind not in ("entities", "reading")
-            else f"{facts['inputs']:,} windows of at most {max_length}",
+            f"{facts['inputs']:,} windows of at most {max_length}"
+            if data.problem.reads_windows
+            else f"{of_split.cut:,} longer than {max_length}",
         )
-        if of_split.cut > MANY_CUT * len(of_split.examples):
+        if data.problem.reads_windows:
+            if name == "train" and of_split.cut:
+                logger.warning(
+                    "train: %s answers fit no window in whole and are not learned; --max_seq_length can be larger",
+                    f"{of_split.cut:,}",
+                )
+        elif of_split.cut > MANY_CUT * len(of_split.examples):
             logger.warning(
                 "%s: %.0f %% of the texts are cut at %d tokens; --max_seq_length %d would keep 95 %% whole",
                 name,

@@ -9,7 +9,7 @@ from typing import Any
 
 from flash.errors import InputError
 from flash.finetuning.arguments import FinetuningArguments
-from flash.finetuning.baselines import baselines
+from flash.finetuning.baselines import KINDS_WITH_BASELINES, baselines
 from flash.finetuning.data import TaskData, describe, load_data
 from flash.finetuning.models import load_task_model, load_task_tokenizer
 from flash.finetuning.problems.problem import Encoded
@@ -49,7 +49,10 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     _claim(folder, args)
     max_length = data.problem.task.max_length
     splits = {"train": data.train, "dev": data.dev} | ({} if data.test is None else {"test": data.test})
-    encoded = {name: data.problem.encode(split.examples, tokenizer, max_length) for name, split in splits.items()}
+    encoded = {
+        name: data.problem.encode(split.examples, tokenizer, max_length, training=name == "train")
+        for name, split in splits.items()
+    }
     facts = describe(data, encoded, max_length)
     facts["left_out"] = {name: dict(split.left_out) for name, split in splits.items() if split.left_out}
     found = _baselines(data, args)
@@ -96,7 +99,7 @@ def _claim(folder: Path, args: FinetuningArguments) -> None:
 
 
 def _baselines(data: TaskData, args: FinetuningArguments) -> dict[str, Any]:
-    if not args.baselines:
+    if not args.baselines or data.problem.task.kind not in KINDS_WITH_BASELINES:
         return {}
     logger.info("compute the baselines (--no_baselines does without)")
     test = data.test.examples if data.test is not None and data.test_is_labelled else ()

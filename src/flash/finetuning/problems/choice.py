@@ -21,7 +21,14 @@ class ChoiceProblem(Problem):
 
     auto_class: ClassVar[Any] = AutoModelForMultipleChoice
 
-    def encode(self, examples: Sequence[ChoiceExample], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Encoded:
+    def encode(
+        self,
+        examples: Sequence[ChoiceExample],
+        tokenizer: PreTrainedTokenizerFast,
+        max_length: int,
+        *,
+        training: bool = False,
+    ) -> Encoded:
         """Tokenize each candidate, behind its question, with the text; a text that is too long loses its end."""
         firsts, seconds = [], []
         for example in examples:

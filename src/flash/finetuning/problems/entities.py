@@ -28,12 +28,20 @@ class EntityProblem(Problem):
 
     auto_class: ClassVar[Any] = AutoModelForTokenClassification
     pipeline: ClassVar[str | None] = "token-classification"
+    reads_windows: ClassVar[bool] = True
 
     def head_labels(self) -> tuple[str, ...]:
         """Return the tags."""
         return ("O", *(f"{part}-{label}" for label in self.labels for part in "BI"))
 
-    def encode(self, examples: Sequence[EntityExample], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Encoded:
+    def encode(
+        self,
+        examples: Sequence[EntityExample],
+        tokenizer: PreTrainedTokenizerFast,
+        max_length: int,
+        *,
+        training: bool = False,
+    ) -> Encoded:
         """Tokenize the texts and tag their tokens."""
         if not examples:
             return Encoded(examples, Features([]), [])

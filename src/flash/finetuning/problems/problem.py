@@ -68,6 +68,7 @@ class Problem(ABC):
 
     auto_class: ClassVar[Any]
     pipeline: ClassVar[str | None] = None
+    reads_windows: ClassVar[bool] = False  # a long text is read in parts, not cut
 
     def __init__(self, task: Task, labels: tuple[str, ...] = ()) -> None:
         self.task = task
@@ -83,8 +84,14 @@ class Problem(ABC):
         return {}
 
     @abstractmethod
-    def encode(self, examples: Sequence[Any], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Encoded:
-        """Turn examples into model inputs, with labels where all of them have an answer."""
+    def encode(
+        self, examples: Sequence[Any], tokenizer: PreTrainedTokenizerFast, max_length: int, *, training: bool = False
+    ) -> Encoded:
+        """Turn examples into model inputs, with labels where all of them have an answer.
+
+        Args:
+            training: The answers may be used to choose what is read; never so in validation.
+        """
 
     def collator(self, tokenizer: PreTrainedTokenizerFast, pad_to_multiple_of: int | None) -> Collator:
         """Return what makes a batch of features."""

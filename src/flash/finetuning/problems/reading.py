@@ -1,24 +1,21 @@
-"""The stretch of a text that answers a question, found in windows that overlap so that no answer is cut in two."""
+"""The stretch of a text that answers a question, in windows that overlap so that no answer is lost between two."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from transformers import AutoModelForQuestionAnswering, PreTrainedTokenizerFast
+from transformers import AutoModelForQuestionAnswering, BatchEncoding, PreTrainedTokenizerFast
 
 from flash.finetuning.problems.problem import Answers, Encoded, Features, Problem, all_answered, log_softmax
 from flash.tasks.examples import ReadingExample
 from flash.tasks.metrics import reading_scores
 
 MOST_QUESTION = 0.5  # of an input; what is longer is cut
-MOST_OVERLAP = 0.75  # of a window's share of the text: more would need many windows
-LEAST_OVERLAP = 0.25
+OVERLAP = 0.5  # of a window's share of the text
+BEFORE_ANSWER = 16  # characters that an answer's own window begins before it
 BEST_ENDS = 20  # starts and ends that are paired
 MOST_ANSWER_TOKENS = 64
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -35,79 +32,56 @@ class ReadingProblem(Problem):
     """Point at the first and at the last token of the answer."""
 
     auto_class: ClassVar[Any] = AutoModelForQuestionAnswering
+    reads_windows: ClassVar[bool] = True
 
     def encode(
-        self, examples: Sequence[ReadingExample], tokenizer: PreTrainedTokenizerFast, max_length: int
+        self,
+        examples: Sequence[ReadingExample],
+        tokenizer: PreTrainedTokenizerFast,
+        max_length: int,
+        *,
+        training: bool = False,
     ) -> Encoded:
-        """Tokenize question and text, and find the first answer's tokens.
+        """Tokenize question and text, in windows that overlap by half, and find the first answer's tokens.
 
-        Windows overlap by the longest answer, up to three quarters of the room for the text; an answer that no window
-        holds in whole is told.
+        In training an answer that no window holds in whole gets a window of its own; one that is longer than any
+        window is not learned, and counted as ``cut``.
         """
         if not examples:
             return Encoded(examples, Features([]), [])
-        questions = [
-            self._shortened(example.question, tokenizer, int(MOST_QUESTION * max_length)) for example in examples
-        ]
-        contexts = [example.context for example in examples]
+        questions = [self._shortened(each.question, tokenizer, int(MOST_QUESTION * max_length)) for each in examples]
         longest_question = max(len(ids) for ids in tokenizer(questions, add_special_tokens=False)["input_ids"])
         room = max_length - longest_question - tokenizer.num_special_tokens_to_add(pair=True)
-        answered = all_answered(examples, [example.answers for example in examples])
-        longest_answer = max((_answer_tokens(example, tokenizer) for example in examples), default=0) if answered else 0
-        stride = int(min(max(longest_answer, LEAST_OVERLAP * room), MOST_OVERLAP * room))
+        settings = {"truncation": "only_second", "max_length": max_length, "return_offsets_mapping": True}
         batch = tokenizer(
             questions,
-            contexts,
-            truncation="only_second",
-            max_length=max_length,
-            stride=stride,
+            [example.context for example in examples],
+            stride=int(OVERLAP * room),
             return_overflowing_tokens=True,
-            return_offsets_mapping=True,
+            **settings,
         )
-        owners, offsets = batch.pop("overflow_to_sample_mapping"), batch.pop("offset_mapping")
-        names = list(batch.keys())
-        rows = [dict(zip(names, values, strict=True)) for values in zip(*(batch[name] for name in names), strict=True)]
-        windows = []
-        for index, (owner, spans) in enumerate(zip(owners, offsets, strict=True)):
-            of_context = [place for place, side in enumerate(batch.sequence_ids(index)) if side == 1]
-            first, last = (of_context[0], of_context[-1]) if of_context else (1, 0)
-            windows.append(_Window(owner, first, last, spans))
+        owners = batch.pop("overflow_to_sample_mapping")
+        rows, windows = _windows(batch, owners, [0] * len(owners))
         encoded = Encoded(examples, Features(rows), [0] * len(examples), windows=windows)
         for window in windows:
             encoded.lengths[window.owner] += window.last - window.first + 1
-        if answered:
-            self._label(encoded)
+        if all_answered(examples, [example.answers for example in examples]):
+            lost = _label(encoded, rows, windows)
+            if training and lost:
+                starts = [max(examples[owner].answers[0].start - BEFORE_ANSWER, 0) for owner in lost]  # type: ignore[index]
+                contexts = [examples[owner].context[start:] for owner, start in zip(lost, starts, strict=True)]
+                more = tokenizer([questions[owner] for owner in lost], contexts, **settings)
+                extra_rows, extra_windows = _windows(more, lost, starts)
+                lost = _label(encoded, extra_rows, extra_windows)
+                rows += extra_rows
+                windows += extra_windows
+            encoded.cut = len(lost)
         return encoded
 
     @staticmethod
     def _shortened(question: str, tokenizer: PreTrainedTokenizerFast, most: int) -> str:
         offsets = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         return question if len(offsets) <= most else question[: offsets[most - 1][1]]
-
-    @staticmethod
-    def _label(encoded: Encoded) -> None:
-        found = set()
-        for row, window in zip(encoded.features.rows, encoded.windows, strict=True):
-            answer = encoded.examples[window.owner].answers[0]
-            start, end = answer.start, answer.start + len(answer.text)
-            inside = [
-                place
-                for place in range(window.first, window.last + 1)
-                if window.offsets[place][0] < end and window.offsets[place][1] > start
-            ]
-            # in whole: the window's first and last token reach to the answer's ends
-            whole = bool(inside) and window.offsets[inside[0]][0] <= start and window.offsets[inside[-1]][1] >= end
-            row["start_positions"], row["end_positions"] = (inside[0], inside[-1]) if whole else (0, 0)
-            if whole:
-                found.add(window.owner)
-        lost = len(encoded.examples) - len(found)
-        if lost:
-            logger.warning(
-                "%s of %s answers fit no window in whole and are not learned; a larger --max_seq_length holds more",
-                f"{lost:,}",
-                f"{len(encoded.examples):,}",
-            )
-            encoded.cut = lost
 
     def label_names(self) -> list[str]:
         """Name the positions."""
@@ -145,6 +119,44 @@ class ReadingProblem(Problem):
         return [1.0 - reading_scores([text], [example.answers])["answer_f1"] for text, example in pairs]
 
 
-def _answer_tokens(example: ReadingExample, tokenizer: PreTrainedTokenizerFast) -> int:
-    assert example.answers is not None
-    return len(tokenizer(example.answers[0].text, add_special_tokens=False)["input_ids"])
+def _windows(
+    batch: BatchEncoding, owners: Sequence[int], starts: Sequence[int]
+) -> tuple[list[dict[str, Any]], list[_Window]]:
+    """Take a batch apart into inputs and windows.
+
+    Args:
+        owners: Index of each row's example.
+        starts: Character of its text that each row was tokenized from.
+    """
+    offsets = batch.pop("offset_mapping")
+    names = list(batch.keys())
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*(batch[name] for name in names), strict=True)]
+    windows = []
+    for index, (owner, shift, spans) in enumerate(zip(owners, starts, offsets, strict=True)):
+        of_context = [place for place, side in enumerate(batch.sequence_ids(index)) if side == 1]
+        first, last = (of_context[0], of_context[-1]) if of_context else (1, 0)
+        windows.append(_Window(owner, first, last, [(start + shift, end + shift) for start, end in spans]))
+    return rows, windows
+
+
+def _label(encoded: Encoded, rows: list[dict[str, Any]], windows: list[_Window]) -> list[int]:
+    """Point at the first answer in the windows that hold it in whole, at [CLS] in the others.
+
+    Returns:
+        The examples whose answer no window holds.
+    """
+    found = set()
+    for row, window in zip(rows, windows, strict=True):
+        answer = encoded.examples[window.owner].answers[0]
+        start, end = answer.start, answer.start + len(answer.text)
+        inside = [
+            place
+            for place in range(window.first, window.last + 1)
+            if window.offsets[place][0] < end and window.offsets[place][1] > start
+        ]
+        # in whole: the window's first and last token reach to the answer's ends
+        whole = bool(inside) and window.offsets[inside[0]][0] <= start and window.offsets[inside[-1]][1] >= end
+        row["start_positions"], row["end_positions"] = (inside[0], inside[-1]) if whole else (0, 0)
+        if whole:
+            found.add(window.owner)
+    return sorted({window.owner for window in windows} - found)

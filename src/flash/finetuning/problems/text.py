@@ -17,7 +17,14 @@ class _TextProblem(Problem):
     auto_class: ClassVar[Any] = AutoModelForSequenceClassification
     pipeline: ClassVar[str | None] = "text-classification"
 
-    def encode(self, examples: Sequence[TextExample], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Encoded:
+    def encode(
+        self,
+        examples: Sequence[TextExample],
+        tokenizer: PreTrainedTokenizerFast,
+        max_length: int,
+        *,
+        training: bool = False,
+    ) -> Encoded:
         """Tokenize the texts."""
         pairs = None
         if examples and examples[0].pair is not None:

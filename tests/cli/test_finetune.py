@@ -1,0 +1,101 @@
+"""The three commands as they are typed; a mistake is one line and exit code 2."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from flash.cli import app
+
+from toy_tasks import checkpoint, task_folder
+
+
+def flashquad(*arguments, text=None):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=text)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    checkpoint(folder / "model")
+    task_folder(folder / "data", "classification", train=24, dev=12)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finetuned(workplace):
+    done = flashquad(
+        *("finetune", "--task", "tnews", "--data_dir", workplace / "data", "--model", workplace / "model"),
+        *("--output_dir", workplace / "out", "--num_train_epochs", "1", "--learning_rates", "1e-3", "1e-2"),
+    )
+    assert done.exit_code == 0, done.stderr
+    return workplace / "out", done
+
+
+def test_a_study_says_what_it_found(finetuned):
+    folder, done = finetuned
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("tnews: dev scores, learning rate")
+    assert lines[1].split() == ["accuracy", "macro_f1"]
+    assert [line.split("  ")[0] for line in lines[2:5]] == ["most frequent", "character n-grams (TF-IDF)", "model"]
+    assert lines[-1] == f"model and files in {folder}"
+    assert "train: 24 rows; tokens: median" in done.stderr
+    assert "LOAD REPORT" not in done.stderr
+
+
+def test_evaluate_prints_one_json_object(finetuned, workplace):
+    done = flashquad("evaluate", "--model", finetuned[0], "--file", workplace / "data/dev.json")
+    scores = json.loads(done.stdout)
+    assert scores["rows"] == 12
+    assert 0 <= scores["accuracy"] <= 1
+
+
+def test_predict_answers_texts_lines_and_files(finetuned, workplace, tmp_path):
+    done = flashquad("predict", "--model", finetuned[0], "苹果很好", "公园很好")
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[0] for row in rows] == ["苹果很好", "公园很好"]
+    assert all(row[1] in ("food", "place") and 0.5 <= float(row[2]) <= 1 for row in rows)
+    assert flashquad("predict", "--model", finetuned[0], text="苹果很好\n\n公园很好\n").stdout == done.stdout
+    test = workplace / "data/test.json"
+    done = flashquad("predict", "--model", finetuned[0], "--input", test, "--submission", "--output", tmp_path)
+    assert done.stdout.strip() == str(tmp_path / "tnews11_predict.json")
+    lines = (tmp_path / "tnews11_predict.json").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["label"] in ("101", "102") for line in lines] == [True] * 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("finetune",), "--task is needed"),
+        (("finetune", "--task", "tnews"), "--model is needed"),
+        (("finetune", "--task", "tnewz", "--model", "x"), "no task 'tnewz'"),
+        (("finetune", "--task", "tnews", "--model", "x", "--bogus"), "unknown flag '--bogus'"),
+        (("finetune", "--task", "tnews", "--model", "x"), "--train_file is needed: no --data_dir was given"),
+        (
+            ("finetune", "--task", "tnews", "--model", "x", "--data_dir", "/nowhere"),
+            "--data_dir /nowhere: no such folder",
+        ),
+        (("finetune", "--task", "tnews", "--model", "x", "--seeds", "0"), "--seeds must be at least 1, got 0"),
+        (
+            ("finetune", "--task", "tnews", "--model", "x", "--layer_decay", "2"),
+            "--layer_decay must lie between 0 and 1",
+        ),
+        (
+            ("finetune", "--task", "tnews", "--model", "x", "--learning_rate", "3"),
+            "a learning rate must lie between 0 and 1",
+        ),
+        (
+            ("finetune", "--task", "tnews", "--model", "x", "--eval_strategy", "no"),
+            "--eval_strategy must be epoch or steps",
+        ),
+        (("finetune", "--task", "tnews", "--model", "x", "--metric", "bleu"), "no metric 'bleu' for classification"),
+        (("evaluate", "--model", "/nowhere", "--file", "x.json"), "/nowhere has no task.json"),
+        (("predict", "--model", "/nowhere", "--submission"), "--submission is made of a file"),
+        (("predict", "--model", "/nowhere", "--input", "x.json", "text"), "both --input x.json and texts"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, message):
+    done = flashquad(*arguments)
+    assert done.exit_code == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert message in line

@@ -1,0 +1,135 @@
+"""Checkpoints of any architecture under a task's head; what does not fit is named."""
+
+import json
+import logging
+
+import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM, ModernBertConfig, ModernBertForMaskedLM
+
+from flash.errors import InputError
+from flash.finetuning.finetune import finetune
+from flash.finetuning.models import load_task_model, load_task_tokenizer, shown_labels
+from flash.finetuning.problems import problem_of
+from flash.finetuning.scoring import Finetuned
+from flash.finetuning.trainer import depth_of, layer_count
+from flash.tasks.task import load_task
+
+from toy_pretraining import TOKENS, toy_tokenizer
+from toy_tasks import TASK_OF, checkpoint, task_folder, toy_finetuning
+
+SIZES = {"vocab_size": len(TOKENS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+SIZES |= {"intermediate_size": 32, "max_position_embeddings": 64}
+
+
+def peer(folder, architecture):
+    torch.manual_seed(0)
+    if architecture == "bert":
+        model = BertForMaskedLM(BertConfig(**SIZES))
+    else:
+        tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
+        model = ModernBertForMaskedLM(ModernBertConfig(**SIZES, pad_token_id=0, **tokens))
+    model.save_pretrained(folder)
+    toy_tokenizer(folder).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    return checkpoint(tmp_path_factory.mktemp("start"))
+
+
+@pytest.mark.parametrize("architecture", ["bert", "modernbert", "flash", "gau_alpha"])
+@pytest.mark.parametrize("kind", TASK_OF)
+def test_every_architecture_is_fine_tuned_on_every_kind_of_task(architecture, kind, tmp_path):
+    make = checkpoint if architecture in ("flash", "gau_alpha") else peer
+    model = make(tmp_path / "model", architecture)
+    data = task_folder(tmp_path / "data", kind, train=16, dev=8)
+    args = toy_finetuning(kind, data, model, tmp_path / "out", num_train_epochs=1, baselines=False, layer_decay=0.9)
+    study = finetune(args, command="")
+    again = Finetuned(study.folder).evaluate(data / "dev.json")
+    assert again[study.metrics["metric"]] == pytest.approx(
+        study.metrics["dev"][study.metrics["metric"]]["mean"], abs=1e-6
+    )
+
+
+def classification():
+    return problem_of(load_task("tnews"), ("101", "102"))
+
+
+def test_the_encoder_is_the_checkpoints_and_the_head_is_new(start):
+    model = load_task_model(str(start), classification(), {}, max_length=32)
+    scratch = load_task_model(str(start), classification(), {}, max_length=32, from_scratch=True)
+    loaded = load_task_model(str(start), classification(), {}, max_length=32)
+    name = "flash_quad.layers.0.in_proj.weight"
+    assert torch.equal(model.state_dict()[name], loaded.state_dict()[name])
+    assert not torch.equal(model.state_dict()[name], scratch.state_dict()[name])
+    assert model.config.id2label == {0: "101", 1: "102"}
+
+
+def test_a_head_for_other_labels_is_made_anew_and_told(start, tmp_path, caplog):
+    load_task_model(str(start), problem_of(load_task("tnews"), ("a", "b", "c")), {}, max_length=32).save_pretrained(
+        tmp_path
+    )
+    with caplog.at_level(logging.WARNING):
+        model = load_task_model(str(tmp_path), classification(), {}, max_length=32)
+    assert "its head is for other labels (classifier" in caplog.text
+    assert model.classifier.out_proj.out_features == 2
+
+
+def test_readable_names_are_taken_where_they_are_different():
+    assert shown_labels(("1", "2"), {"1": "food", "2": "place"}) == ["food", "place"]
+    assert shown_labels(("1", "2"), {"1": "food", "2": "food"}) == ["1", "2"]
+    assert shown_labels(("1", "2"), {"1": "food"}) == ["food", "2"]
+
+
+def test_more_tokens_than_positions_are_refused_for_models_that_have_a_limit(tmp_path):
+    model = peer(tmp_path, "bert")
+    with pytest.raises(InputError, match=r"--max_seq_length 65: .* has 64 positions"):
+        load_task_model(str(model), classification(), {}, max_length=65)
+
+
+def test_weights_that_do_not_belong_to_the_encoder_are_refused(start, tmp_path):
+    folder = checkpoint(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}), encoding="utf-8")
+    with pytest.raises(InputError, match=r"encoder weights are missing, such as flash_quad.layers.2"):
+        load_task_model(str(folder), classification(), {}, max_length=32)
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 24}), encoding="utf-8")
+    with pytest.raises(InputError, match=r"has shape .* its config.json says"):
+        load_task_model(str(folder), classification(), {}, max_length=32)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_a_folder_without_a_model_is_named(name, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=f"--model .*{name}"):
+        load_task_tokenizer(str(tmp_path / name))
+
+
+def test_a_model_whose_labels_are_not_those_of_its_task_is_refused(start, tmp_path):
+    data = task_folder(tmp_path / "data", "classification", train=16, dev=8)
+    folder = finetune(
+        toy_finetuning("classification", data, start, tmp_path / "out", baselines=False), command=""
+    ).folder
+    facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+    (folder / "task.json").write_text(json.dumps(facts | {"labels": ["101", "102", "103"]}), encoding="utf-8")
+    with pytest.raises(InputError, match=r"the model has 2 labels, its task.json 3"):
+        Finetuned(folder)
+    (folder / "task.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match="is damaged"):
+        Finetuned(folder)
+    (folder / "task.json").unlink()
+    with pytest.raises(InputError, match=r"has no task.json: name a folder that `flashquad finetune` wrote"):
+        Finetuned(folder)
+
+
+def test_depth_grows_from_the_embeddings_to_the_head(start, tmp_path):
+    for folder in (start, peer(tmp_path / "bert", "bert"), peer(tmp_path / "modernbert", "modernbert")):
+        model = load_task_model(str(folder), classification(), {}, max_length=32)
+        layers = layer_count(model)
+        assert layers == 2
+        depths = [depth_of(name, layers, model.base_model_prefix) for name, _ in model.named_parameters()]
+        assert depths[0] == 0
+        assert depths[-1] == layers + 1
+        assert set(depths) == {0, 1, 2, 3}

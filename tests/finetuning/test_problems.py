@@ -1,0 +1,177 @@
+"""From examples to model inputs and back: nothing is lost on the way, whatever the length."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flash.finetuning.problems import problem_of
+from flash.finetuning.problems.problem import log_softmax
+from flash.tasks.examples import Answer, ChoiceExample, Entity, EntityExample, ReadingExample, TextExample
+from flash.tasks.task import load_task
+
+from toy_pretraining import SENTENCES, toy_tokenizer
+
+TEXT = "".join(SENTENCES[:8])
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return toy_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+def entity_problem():
+    return problem_of(load_task("cluener"), ("a", "b"))
+
+
+@st.composite
+def entities_of(draw, text):
+    """Entities of the text that do not overlap."""
+    bounds = sorted(draw(st.sets(st.integers(0, len(text)), min_size=2, max_size=12)))
+    pairs = zip(bounds[::2], bounds[1::2], strict=False)
+    return tuple(Entity(start, end, draw(st.sampled_from("ab"))) for start, end in pairs)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), length=st.integers(3, len(TEXT)), max_length=st.sampled_from((12, 20, 64, 200)))
+def test_tags_give_the_entities_back(data, length, max_length, tokenizer):
+    text = TEXT[:length]
+    example = EntityExample(0, text, data.draw(entities_of(text)))
+    problem = entity_problem()
+    encoded = problem.encode([example], tokenizer, max_length)
+    tags = [[max(tag, 0) for tag in row["labels"]] for row in encoded.features.rows]
+    assert all(len(row) <= max_length for row in tags)
+    (found,) = problem.answers(tags, encoded).predictions
+    # an entity that is longer than a window's reach may come back in parts; shorter ones whole
+    assert set(found) >= {entity for entity in example.entities if entity.end - entity.start <= max_length // 4 - 1}
+    covered = {place for entity in found for place in range(entity.start, entity.end)}
+    assert covered == {place for entity in example.entities for place in range(entity.start, entity.end)}
+
+
+def test_a_tag_that_goes_on_without_a_beginning_opens_an_entity(tokenizer):
+    problem = entity_problem()
+    encoded = problem.encode([EntityExample(0, "今天的天气", None)], tokenizer, 32)
+    tags = [[0, 2, 2, 4, 3, 0, 0]]  # I-a I-a I-b B-b O
+    (found,) = problem.answers(tags, encoded).predictions
+    assert found == (Entity(0, 2, "a"), Entity(2, 3, "b"), Entity(3, 4, "b"))
+
+
+def perfect_span_logits(encoded):
+    """Logits that point at the labels."""
+    sides = []
+    for name in ("start_positions", "end_positions"):
+        rows = []
+        for row in encoded.features.rows:
+            logits = np.full(len(row["input_ids"]), -20.0)
+            logits[row[name]] = 20.0
+            rows.append(logits)
+        sides.append(rows)
+    return sides
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    start=st.integers(0, len(TEXT) - 1),
+    answer_length=st.integers(1, 16),
+    max_length=st.sampled_from((44, 60, 200)),
+    question=st.sampled_from(("天？", SENTENCES[0], SENTENCES[0] * 3)),
+)
+def test_no_answer_is_lost_between_windows(start, answer_length, max_length, question, tokenizer):
+    text = TEXT[start : start + answer_length].strip()
+    if not text:
+        return
+    example = ReadingExample("q", TEXT, question, (Answer(text, TEXT.index(text, start)),))
+    problem = problem_of(load_task("reading"))
+    encoded = problem.encode([example], tokenizer, max_length, training=True)
+    assert encoded.cut == 0
+    assert all(len(row["input_ids"]) <= max_length for row in encoded.features.rows)
+    (found,) = problem.answers(perfect_span_logits(encoded), encoded).predictions
+    assert text in found  # tokens may be longer than the answer: words in Latin script
+    assert len(found) <= len(text) + 10
+
+
+def test_validation_reads_the_same_windows_with_and_without_answers(tokenizer):
+    problem = problem_of(load_task("reading"))
+    answers = (Answer(TEXT[40:80], 40),)
+    labelled, unlabelled = (
+        problem.encode([ReadingExample("q", TEXT, "天？", found)], tokenizer, 44) for found in (answers, None)
+    )
+    assert [row["input_ids"] for row in labelled.features.rows] == [
+        row["input_ids"] for row in unlabelled.features.rows
+    ]
+
+
+def test_an_answer_longer_than_every_window_is_counted(tokenizer):
+    example = ReadingExample("q", TEXT, "天？", (Answer(TEXT, 0),))
+    assert problem_of(load_task("reading")).encode([example], tokenizer, 24, training=True).cut == 1
+
+
+def test_a_question_on_nothing_is_answered_with_nothing(tokenizer):
+    problem = problem_of(load_task("reading"))
+    encoded = problem.encode([ReadingExample("q", "", "天？", None)], tokenizer, 24)
+    length = len(encoded.features.rows[0]["input_ids"])
+    assert problem.answers(([np.zeros(length)], [np.zeros(length)]), encoded).predictions == [""]
+
+
+def test_texts_are_cut_and_counted(tokenizer):
+    problem = problem_of(load_task("tnews"), ("x", "y"))
+    encoded = problem.encode([TextExample(0, "今天", None, "y"), TextExample(1, TEXT, None, "x")], tokenizer, 16)
+    assert encoded.cut == 1
+    assert encoded.lengths[0] == 4
+    assert encoded.lengths[1] > 16
+    assert [len(row["input_ids"]) for row in encoded.features.rows] == [4, 16]
+    assert [row["labels"] for row in encoded.features.rows] == [1, 0]
+
+
+def test_pairs_are_told_apart_and_cut_at_the_longer(tokenizer):
+    problem = problem_of(load_task("afqmc"), ("0", "1"))
+    encoded = problem.encode([TextExample(0, "今天", TEXT, "1")], tokenizer, 16)
+    (row,) = encoded.features.rows
+    assert row["input_ids"][:4] == tokenizer("今天")["input_ids"]
+    assert row["token_type_ids"] == [0] * 4 + [1] * 12
+
+
+def test_a_split_without_answers_has_no_labels(tokenizer):
+    problem = problem_of(load_task("tnews"), ("x", "y"))
+    encoded = problem.encode([TextExample(0, "今天", None, None)], tokenizer, 16)
+    assert "labels" not in encoded.features.rows[0]
+
+
+def test_candidates_that_are_not_there_are_not_compared(tokenizer):
+    problem = problem_of(load_task("choice"))
+    examples = [
+        ChoiceExample(0, "今天", "？", ("好", "冷"), 1),
+        ChoiceExample(1, "今天", "？", ("好", "冷", "大"), 0),
+    ]
+    encoded = problem.encode(examples, tokenizer, 16)
+    batch = problem.collator(tokenizer, None)(encoded.features.rows)
+    assert batch["input_ids"].shape[:2] == (2, 3)
+    assert batch["is_candidate"].tolist() == [[True, True, False], [True, True, True]]
+    logits = torch.tensor([[0.0, 1.0, 100.0], [2.0, 0.0, 0.0]])
+    expected = torch.nn.functional.cross_entropy(logits[:1, :2], torch.tensor([1]))
+    expected = expected + torch.nn.functional.cross_entropy(logits[1:], torch.tensor([0]))
+    torch.testing.assert_close(problem.loss(logits, batch), expected)
+    assert problem.answers(logits.numpy(), encoded).predictions == [1, 0]
+
+
+def test_a_long_text_keeps_its_blank(tokenizer):
+    text = TEXT * 3 + "他____。" + TEXT * 3
+    encoded = problem_of(load_task("chid")).encode([ChoiceExample(0, text, "", ("好", "冷"), 0)], tokenizer, 32)
+    kept = tokenizer.decode(encoded.features.rows[0]["input_ids"][0])
+    assert "_" in kept or tokenizer.unk_token in kept
+
+
+def test_class_weights_weigh_the_loss():
+    problem = problem_of(load_task("tnews"), ("x", "y"))
+    assert not problem.has_own_loss
+    problem.class_weights = [1.0, 3.0]
+    logits, labels = torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.tensor([0, 1])
+    one_by_one = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(problem.loss(logits, {"labels": labels}), one_by_one[0] + 3 * one_by_one[1])
+
+
+def test_log_probabilities_are_those_of_torch():
+    logits = np.array([[1000.0, 999.0], [-5.0, 3.0]])
+    expected = torch.log_softmax(torch.tensor(logits), dim=-1).numpy()
+    np.testing.assert_allclose(log_softmax(logits), expected, rtol=1e-12)
