@@ -13,6 +13,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
+def shared_data() -> Path:
+    """Folder of sample corpora and task files."""
+    beside_repository = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("FLASHQUAD_SHARED_DATA", beside_repository))
+    if not folder.is_dir():
+        pytest.skip(f"the sample corpora are not at {folder}: name their folder in FLASHQUAD_SHARED_DATA")
+    return folder
+
+
+@pytest.fixture
 def without_shape_checks():
     """Switch jaxtyping off: to its checks, the symbolic length of a traced graph is no int."""
     import jaxtyping

@@ -86,7 +86,7 @@ def train_run(
         "steps": trainer.state.global_step,
         "best_step": trainer.state.best_global_step,
         "parameters": model.num_parameters(),
-        "dev": _plain(trainer.evaluate()),
+        "dev": _scores_at(trainer.state, trainer.state.best_global_step),
         "curve": [entry for entry in trainer.state.log_history if "eval_loss" in entry or "loss" in entry],
     }
     if data.test_is_labelled:
@@ -128,8 +128,10 @@ def task_trainer(
     return trainer
 
 
-def _plain(metrics: dict[str, float]) -> dict[str, float]:
-    kept = {name.removeprefix("eval_"): value for name, value in metrics.items() if name.startswith("eval_")}
+def _scores_at(state: TrainerState, step: int | None) -> dict[str, float]:
+    """Find what was measured at the step of the best checkpoint, which is the model now."""
+    logged = next(entry for entry in state.log_history if "eval_loss" in entry and entry["step"] == step)
+    kept = {name.removeprefix("eval_"): value for name, value in logged.items() if name.startswith("eval_")}
     return {name: value for name, value in kept.items() if not name.endswith(("runtime", "_per_second"))}
 
 

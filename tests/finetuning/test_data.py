@@ -1,0 +1,116 @@
+"""What is said of a task's files before training, and the weights that follow from them."""
+
+import logging
+
+import pytest
+
+from flash.errors import InputError
+from flash.finetuning.data import describe, load_data
+from flash.tasks.examples import TextExample
+from flash.tasks.statistics import find_repeats
+
+from toy_pretraining import SENTENCES, toy_tokenizer
+from toy_tasks import checkpoint, rows_of, task_folder, toy_finetuning, write_rows
+
+
+def arguments(tmp_path, kind="classification", **changes):
+    return toy_finetuning(kind, tmp_path / "data", tmp_path / "model", tmp_path / "out", **changes)
+
+
+@pytest.fixture
+def data_folder(tmp_path):
+    return task_folder(tmp_path / "data", "classification", train=40, dev=20)
+
+
+def described(args, tmp_path):
+    data = load_data(args)
+    tokenizer = toy_tokenizer(tmp_path)
+    max_length = data.problem.task.max_length
+    encoded = {
+        name: data.problem.encode(split.examples, tokenizer, max_length)
+        for name, split in (("train", data.train), ("dev", data.dev))
+    }
+    return describe(data, encoded, max_length)
+
+
+def test_lengths_classes_and_repeats_are_told(data_folder, tmp_path, caplog):
+    rows = rows_of("classification", 10, seed=3)
+    rows[1] = rows[0] | {"label": "102" if rows[0]["label"] == "101" else "101"}
+    long = [{"sentence": SENTENCES[0] * 4, "label": "101", "label_desc": "food"}] * 2
+    write_rows(data_folder / "train.json", rows + long)
+    write_rows(data_folder / "dev.json", rows[:4])
+    with caplog.at_level(logging.INFO):
+        facts = described(arguments(tmp_path), tmp_path)
+    assert facts["train"]["rows"] == 12
+    assert facts["train"]["cut"] == 2
+    assert sum(facts["classes"].values()) == 12
+    assert facts["repeats"]["with_contradictory_labels"] == 1
+    assert facts["repeats"]["dev_in_train"] == 4
+    assert facts["repeats"]["within_train"] >= 2
+    for message in (
+        "17 % of the texts are cut at 32 tokens",
+        "4 of 4 dev texts are in the training file too",
+        "1 texts occur with more than one label",
+        "train: 2 classes, from ",
+    ):
+        assert message in caplog.text
+
+
+def test_a_class_of_the_task_that_is_nowhere_is_warned_of(tmp_path, caplog):
+    task_folder(tmp_path / "data", "pair", train=30, dev=10)
+    rows = [row | {"label": ("0", "1")[i % 2]} for i, row in enumerate(rows_of("pair", 30))]
+    write_rows(tmp_path / "data/train.json", rows)
+    (tmp_path / "mine.yaml").write_text(
+        "form: text\ntexts: [sentence1, sentence2]\nlabels: [0, 1, 2]\n", encoding="utf-8"
+    )
+    with caplog.at_level(logging.WARNING):
+        described(arguments(tmp_path, "pair", task=str(tmp_path / "mine.yaml")), tmp_path)
+    assert "no row of class 2; it cannot be learned" in caplog.text
+
+
+def test_balanced_weights_make_the_classes_weigh_alike(data_folder, tmp_path):
+    rows = rows_of("classification", 60)
+    kept = [row for row in rows if row["label"] == "101"][:5] + [row for row in rows if row["label"] == "102"][:15]
+    write_rows(data_folder / "train.json", kept)
+    data = load_data(arguments(tmp_path, class_weights="balanced"))
+    assert data.problem.class_weights == pytest.approx([20 / (2 * 5), 20 / (2 * 15)])
+
+
+def test_balanced_weights_need_classes(tmp_path):
+    task_folder(tmp_path / "data", "regression")
+    with pytest.raises(InputError, match="task stsb has none"):
+        load_data(arguments(tmp_path, "regression", class_weights="balanced"))
+
+
+def test_a_part_of_the_training_file_is_drawn_by_the_seed(data_folder, tmp_path):
+    parts = [load_data(arguments(tmp_path, max_train_rows=10, seed=seed)).train.examples for seed in (1, 1, 2)]
+    assert parts[0] == parts[1] != parts[2]
+    assert len(parts[0]) == 10
+
+
+@pytest.mark.parametrize("name", ["train", "dev"])
+def test_a_file_that_is_missing_is_named(name, data_folder, tmp_path):
+    (data_folder / f"{name}.json").unlink()
+    with pytest.raises(InputError, match=rf"--{name}_file is needed: .*data has no {name}\.json"):
+        load_data(arguments(tmp_path))
+
+
+def test_columns_of_ones_own_are_read(tmp_path):
+    rows = [{"review": row["sentence"], "stars": row["label"]} for row in rows_of("classification", 20)]
+    for name in ("train", "dev"):
+        write_rows(tmp_path / f"data/{name}.jsonl", rows if name == "train" else rows[:9])
+    changes = {"task": "text", "text_columns": "review", "label_column": "stars"}
+    data = load_data(arguments(tmp_path, **changes))
+    assert data.problem.labels == ("101", "102")
+    assert len(data.dev.examples) == 9
+
+
+def test_white_space_makes_no_other_text():
+    train = [TextExample(0, "今 天", None, "a"), TextExample(1, "明天", None, "a")]
+    found = find_repeats(train, [TextExample(0, "今天", None, "b")])
+    assert (found.within, found.shared, found.first_shared) == (0, 1, "今天")
+
+
+def test_a_checkpoint_is_not_needed_to_look_at_files(data_folder, tmp_path):
+    assert load_data(arguments(tmp_path)).problem.labels == ("101", "102")
+    assert checkpoint(tmp_path / "model").is_dir()
