@@ -1,8 +1,9 @@
-"""Figures of docs/quality.md: curves against tokens and time, learning-rate sweeps, losses at other lengths."""
+"""Figures of docs/quality.md: curves against tokens and time, learning-rate sweeps, other lengths, what layers do."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -92,4 +93,51 @@ def draw_lengths(contestants: Sequence[Tuned], path: Path, *, trained_at: int, m
     axes.set_ylabel("validation loss (nats per masked token)")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def draw_signal(inspections: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw what the layers of models do before and after training, and what other lengths do to their predictions.
+
+    Args:
+        inspections: What `flashquad inspect` wrote, by the name of the model.
+    """
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 3)
+    for (name, found), colour in zip(inspections.items(), (COLOURS[3], COLOURS[0]), strict=False):
+        for state, style in (("trained", "o-"), ("untrained", "s:")):
+            layers = found[state]["stack"]["layers"]
+            numbers = [layer["layer"] for layer in layers]
+            for axes, measure in zip(panels, ("update", "cosine"), strict=False):
+                values = [layer[measure]["mean"] for layer in layers]
+                axes.plot(numbers, values, style, color=colour, label=f"{name}, {state}", markersize=4)
+        within = [entry for entry in found["trained"]["lengths"] if entry["setting"] in ("alone", "within")]
+        panels[2].errorbar(
+            [entry["length"] for entry in within],
+            [entry["loss_change"] for entry in within],
+            [entry["loss_change_error"] for entry in within],
+            fmt="o-",
+            color=colour,
+            label=name,
+            markersize=4,
+            capsize=2,
+        )
+    panels[0].set_yscale("log")
+    panels[0].set_ylabel("update: |output - input| / |input|")
+    panels[1].set_ylabel("cosine of a layer's input and output")
+    for axes in panels[:2]:
+        axes.set_xlabel("layer")
+    panels[2].set_xscale("log", base=2)
+    panels[2].set_xlabel("tokens of the input around a sentence")
+    panels[2].set_ylabel("loss less that of the sentence alone (nats)")
+    lengths = sorted(
+        {round(entry["length"]) for found in inspections.values() for entry in found["trained"]["lengths"]}
+    )
+    panels[2].set_xticks(lengths, [str(length) for length in lengths])
+    panels[2].minorticks_off()
+    panels[2].axhline(0, color="black", alpha=0.4, linewidth=1)
+    for axes in panels:
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)

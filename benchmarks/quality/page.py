@@ -7,6 +7,7 @@ A table stands between `<!-- table NAME -->` and `<!-- end -->`.
 """
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
@@ -14,14 +15,17 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1]))  # the harness of the other benchmarks
 
 from contestants import SIZES
-from figures import draw_curves, draw_lengths, draw_sweeps
+from figures import draw_curves, draw_lengths, draw_signal, draw_sweeps
 from generated_page import DOCS, write_or_compare
 from runs import read_records
 from studies import STUDIES, Records
 from summary import summarize
 from tables import TABLES, describe
 
-RECORDS = Path(__file__).parents[1] / "results" / "quality_runs.jsonl"
+RESULTS = Path(__file__).parents[1] / "results"
+RECORDS = RESULTS / "quality_runs.jsonl"
+# what `flashquad inspect` wrote about two models of the comparison
+INSPECTIONS = {name: RESULTS / f"quality_inspection_{name}.json" for name in ("earlier", "recommended")}
 PAGE = DOCS / "quality.md"
 _TABLE = re.compile(r"(<!-- table (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -34,6 +38,8 @@ def draw(records: Records) -> None:
         if compared:
             draw_curves(compared, figures / f"quality-curves-{size}.png")
             draw_sweeps(compared, figures / f"quality-rates-{size}.png")
+    inspections = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in INSPECTIONS.items()}
+    draw_signal(inspections, figures / "quality-signal.png")
     lengths = list(STUDIES["lengths"](records))
     trained_at_one = [run for run in lengths if run.evaluate_at and run in records]
     if trained_at_one:
