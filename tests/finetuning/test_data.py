@@ -10,7 +10,7 @@ from flash.tasks.examples import TextExample
 from flash.tasks.statistics import find_repeats
 
 from toy_pretraining import SENTENCES, toy_tokenizer
-from toy_tasks import checkpoint, rows_of, task_folder, toy_finetuning, write_rows
+from toy_tasks import rows_of, task_folder, toy_finetuning, write_rows
 
 
 def arguments(tmp_path, kind="classification", **changes):
@@ -109,8 +109,3 @@ def test_white_space_makes_no_other_text():
     train = [TextExample(0, "今 天", None, "a"), TextExample(1, "明天", None, "a")]
     found = find_repeats(train, [TextExample(0, "今天", None, "b")])
     assert (found.within, found.shared, found.first_shared) == (0, 1, "今天")
-
-
-def test_a_checkpoint_is_not_needed_to_look_at_files(data_folder, tmp_path):
-    assert load_data(arguments(tmp_path)).problem.labels == ("101", "102")
-    assert checkpoint(tmp_path / "model").is_dir()

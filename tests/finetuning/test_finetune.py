@@ -159,11 +159,96 @@ def test_patience_stops_early(start, tmp_path):
     assert run["steps"] < 8 * 3
 
 
-def test_a_labelled_test_file_is_scored_and_not_learned_from(start, tmp_path):
+def test_a_labelled_test_file_is_scored_with_the_model_that_is_kept(start, tmp_path):
     args = small_study(start, tmp_path)
-    write_rows(tmp_path / "data/test.json", rows_of("classification", 10, seed=5))
+    path = write_rows(tmp_path / "data/test.json", rows_of("classification", 10, seed=5))
     study = finetune(args, command="")
-    assert 0 <= study.metrics["test"]["accuracy"]["mean"] <= 1
+    scores = Finetuned(study.folder).evaluate(path)
+    assert study.metrics["test"]["accuracy"]["mean"] == scores["accuracy"]
+
+
+def test_answers_that_the_model_cannot_know_are_taken_for_none(start, tmp_path):
+    args = small_study(start, tmp_path)
+    rows = rows_of("classification", 6, seed=5)
+    rows[2]["label"] = "-1"
+    write_rows(tmp_path / "data/test.json", rows)
+    study = finetune(args, command="")
+    assert "test" not in study.metrics
+    assert len((study.folder / "tnews11_predict.json").read_text(encoding="utf-8").splitlines()) == 6
+
+
+def test_a_submission_that_lacks_rows_is_not_written(start, tmp_path, caplog):
+    args = small_study(start, tmp_path)
+    path = write_rows(tmp_path / "data/test.json", rows_of("classification", 6, seed=5))
+    path.write_text(path.read_text(encoding="utf-8") + "{broken\n", encoding="utf-8")
+    study = finetune(args, command="")
+    assert "no submission is written" in caplog.text
+    assert not (study.folder / "tnews11_predict.json").exists()
+    assert len((study.folder / "test_predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 6
+
+
+@pytest.mark.parametrize("settings", [{"logging_steps": 2}, {"eval_steps": 2}, {"eval_steps": 2, "logging_steps": 3}])
+def test_with_validations_in_steps_the_best_of_them_is_kept(settings, start, tmp_path):
+    study = finetune(small_study(start, tmp_path, eval_strategy="steps", num_train_epochs=4, **settings), command="")
+    scores = Finetuned(study.folder).evaluate(tmp_path / "data/dev.json")
+    assert scores["accuracy"] == pytest.approx(study.metrics["dev"]["accuracy"]["mean"])
+    run = json.loads(next(study.folder.glob("runs/*/metrics.json")).read_text(encoding="utf-8"))
+    curve = [entry["eval_accuracy"] for entry in run["curve"] if "eval_accuracy" in entry]
+    assert len(curve) == run["steps"] // 2
+    assert max(curve) == study.metrics["dev"]["accuracy"]["mean"]
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("strategy", ["random", "group_by_length"])
+def test_a_run_that_is_stopped_within_an_epoch_ends_as_if_it_were_not(strategy, start, tmp_path, monkeypatch):
+    settings = {"eval_strategy": "steps", "eval_steps": 2, "num_train_epochs": 4, "patience": 9}
+    settings |= {"train_sampling_strategy": strategy, "layer_decay": 0.9}
+    whole = finetune(small_study(start, tmp_path, **settings), command="")
+    shutil.move(whole.folder, tmp_path / "whole")
+
+    def stop(self, args, state, control, **kwargs):
+        if state.global_step == 5:
+            raise StopError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("flash.finetuning.run._Progress.on_step_end", stop)
+        with pytest.raises(StopError):
+            finetune(small_study(start, tmp_path, **settings), command="")
+    assert list((tmp_path / "out").glob("runs/*/checkpoint-4"))
+    resumed = finetune(small_study(start, tmp_path, **settings), command="")
+    assert scores_of(resumed) == scores_of(whole)
+    weights = [folder / "model.safetensors" for folder in (tmp_path / "whole", resumed.folder)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.parametrize("changed", ["train.json", "model"])
+def test_a_study_of_other_contents_is_not_gone_on_with(changed, tmp_path):
+    model = checkpoint(tmp_path / "model")
+    finetune(small_study(model, tmp_path), command="")
+    if changed == "model":
+        checkpoint(tmp_path / "model", seed=1)
+    else:
+        write_rows(tmp_path / "data/train.json", rows_of("classification", 30, seed=9))
+    with pytest.raises(InputError, match=f"holds a study of other contents of .*{changed}"):
+        finetune(small_study(model, tmp_path), command="")
+
+
+def test_overwriting_leaves_nothing_of_the_study_before(start, tmp_path):
+    first = finetune(small_study(start, tmp_path), command="")
+    assert (first.folder / "tnews11_predict.json").exists()
+    task_folder(tmp_path / "pairs", "pair", train=24, dev=12)
+    args = toy_finetuning("pair", tmp_path / "pairs", start, first.folder, overwrite_output_dir=True, baselines=False)
+    names = {path.name for path in finetune(args, command="").folder.iterdir()}
+    assert "afqmc_predict.json" in names
+    assert "tnews11_predict.json" not in names
+
+
+def test_a_learning_rate_that_is_named_twice_is_tried_once(start, tmp_path):
+    study = finetune(small_study(start, tmp_path, learning_rates=[1e-2, 0.01]), command="")
+    assert study.metrics["seeds"] == [2022]
 
 
 def test_training_and_validation_on_one_file_is_refused(start, tmp_path):

@@ -77,6 +77,26 @@ def test_a_head_for_other_labels_is_made_anew_and_told(start, tmp_path, caplog):
     assert model.classifier.out_proj.out_features == 2
 
 
+def test_a_head_for_as_many_other_labels_is_made_anew_and_told(start, tmp_path, caplog):
+    load_task_model(str(start), problem_of(load_task("afqmc"), ("0", "1")), {}, max_length=32).save_pretrained(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        model = load_task_model(str(tmp_path), classification(), {}, max_length=32)
+    assert "its head is for other labels; a new one is trained" in caplog.text
+    before = load_task_model(str(tmp_path), problem_of(load_task("afqmc"), ("0", "1")), {}, max_length=32)
+    name = "flash_quad.layers.1.in_proj.weight"
+    assert torch.equal(model.state_dict()[name], before.state_dict()[name])
+    assert not torch.equal(model.classifier.out_proj.weight, before.classifier.out_proj.weight)
+
+
+def test_a_model_that_cannot_take_the_length_does_not_claim_the_folder(tmp_path):
+    model = peer(tmp_path / "bert", "bert")
+    data = task_folder(tmp_path / "data", "classification", train=16, dev=8)
+    with pytest.raises(InputError, match="has 64 positions"):
+        finetune(toy_finetuning("classification", data, model, tmp_path / "out", max_seq_length=65), command="")
+    args = toy_finetuning("classification", data, model, tmp_path / "out", num_train_epochs=1, baselines=False)
+    assert finetune(args, command="").metrics["dev"]
+
+
 def test_readable_names_are_taken_where_they_are_different():
     assert shown_labels(("1", "2"), {"1": "food", "2": "place"}) == ["food", "place"]
     assert shown_labels(("1", "2"), {"1": "food", "2": "food"}) == ["1", "2"]

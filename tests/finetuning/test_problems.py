@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
 
 from flash.finetuning.problems import problem_of
 from flash.finetuning.problems.problem import log_softmax
@@ -31,6 +33,36 @@ def entities_of(draw, text):
     bounds = sorted(draw(st.sets(st.integers(0, len(text)), min_size=2, max_size=12)))
     pairs = zip(bounds[::2], bounds[1::2], strict=False)
     return tuple(Entity(start, end, draw(st.sampled_from("ab"))) for start, end in pairs)
+
+
+@pytest.fixture(scope="module")
+def byte_level_tokenizer():
+    """As ModernBERT's: a Chinese character is several tokens, and a space belongs to the word behind it."""
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="[UNK]"))
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
+    backend.train_from_iterator(["hello London", "running"], trainer)
+    ends = [(name, backend.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    backend.post_processor = tokenizers.processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+
+
+@pytest.mark.parametrize(
+    ("text", "entities"),
+    [
+        ("苹果牛奶很好", (Entity(0, 2, "a"), Entity(2, 4, "a"))),
+        ("hello London", (Entity(6, 12, "b"),)),
+        ("在London和Paris", (Entity(1, 7, "a"), Entity(8, 13, "b"))),
+    ],
+)
+def test_tags_of_bytes_give_the_entities_back(text, entities, byte_level_tokenizer):
+    problem = entity_problem()
+    encoded = problem.encode([EntityExample(0, text, entities)], byte_level_tokenizer, 64)
+    tags = [[max(tag, 0) for tag in row["labels"]] for row in encoded.features.rows]
+    assert problem.answers(tags, encoded).predictions == [entities]
 
 
 @settings(deadline=None, max_examples=60)

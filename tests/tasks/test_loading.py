@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from flash.errors import InputError
+from flash.tasks.examples import answer_of
 from flash.tasks.loading import classes_of, find_file, load_split
 from flash.tasks.task import load_task
 
@@ -34,6 +35,47 @@ def test_a_file_to_predict_keeps_every_row(tmp_path):
     rows = [{"id": 1, "sentence": ""}, {"id": 2, "sentence": "好"}, {"id": 3, "sentence": "好", "label": "999"}]
     split = load_split(write_rows(tmp_path / "test.json", rows), TNEWS, labels=("101",), need_answers=False)
     assert [example.id for example in split.examples] == [1, 2, 3]
+    assert [example.label for example in split.examples] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("task", "row"),
+    [
+        ("reading", {"context": "天很蓝", "question": "？", "answers": []}),
+        ("reading", {"context": "天很蓝", "question": "？", "answers": [{"text": "FAKE", "answer_start": 0}]}),
+        ("stsb", {"sentence1": "天", "sentence2": "地", "label": "?"}),
+        ("choice", {"context": "天", "question": "？", "candidates": ["甲", "乙"], "answer": 7}),
+        ("cluener", {"text": "天", "label": {"planet": {"天": [[0, 0]]}}}),
+        ("ocnli", {"sentence1": "天", "sentence2": "地", "label": "-"}),
+    ],
+)
+def test_an_answer_that_is_none_does_not_cost_a_row_to_predict(task, row, tmp_path):
+    labels = {"cluener": ("food",), "ocnli": ("neutral",)}.get(task, ())
+    path = write_rows(tmp_path / "test.json", [row])
+    (example,) = load_split(path, load_task(task), labels=labels, need_answers=False).examples
+    assert answer_of(example) is None
+
+
+def test_of_a_document_only_the_question_with_a_bad_answer_loses_it(tmp_path):
+    questions = [
+        {"id": "A", "question": "？", "answers": [{"text": "蓝", "answer_start": 2}]},
+        {"id": "B", "question": "？", "answers": [{"text": "绿", "answer_start": 2}]},
+    ]
+    path = write_rows(tmp_path / "test.json", [{"data": [{"paragraphs": [{"context": "天很蓝", "qas": questions}]}]}])
+    first, second = load_split(path, load_task("cmrc2018"), need_answers=False).examples
+    assert (first.id, first.answers, second.id, second.answers) == ("A", (("蓝", 2),), "B", None)
+
+
+def test_a_label_column_that_is_not_there_is_named(tmp_path):
+    rows = [{"sentence": row["sentence"], "topic": row["label"]} for row in rows_of("classification", 5)]
+    with pytest.raises(InputError, match=r"there is no column 'label'.*the columns are sentence, topic"):
+        load_split(write_rows(tmp_path / "train.json", rows), TNEWS)
+
+
+def test_a_headline_is_no_question(tmp_path):
+    path = write_rows(tmp_path / "train.json", rows_of("classification", 5))
+    with pytest.raises(InputError, match="no column 'context', which task cmrc2018 reads"):
+        load_split(path, load_task("cmrc2018"))
 
 
 def test_names_of_classes_come_with_them(tmp_path):
@@ -78,7 +120,7 @@ def test_a_file_of_another_task_is_recognised(tmp_path):
 
 
 def test_a_file_without_a_good_row_is_refused(tmp_path):
-    path = write_rows(tmp_path / "train.json", [{"sentence": "好"}, {"sentence": ""}])
+    path = write_rows(tmp_path / "train.json", [{"sentence": "好", "label": ""}, {"sentence": "", "label": "1"}])
     with pytest.raises(InputError, match="no row is of use for task tnews"):
         load_split(path, TNEWS)
 

@@ -65,6 +65,25 @@ def test_a_row_becomes_an_example(task, row, expected):
     assert examples(task, row) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("task", "row"),
+    [
+        ("entities", {"text": "在北京", "entities": '[{"start": 1, "end": 3, "label": "地"}]'}),
+        ("reading", {"context": "天很蓝", "question": "？", "answers": "蓝"}),
+        ("reading", {"context": "天很蓝", "question": "？", "answers": '{"text": "蓝", "answer_start": 2}'}),
+        ("choice", {"context": "天", "question": "色？", "candidates": '["红", "蓝"]', "answer": "1"}),
+    ],
+)
+def test_cells_of_a_table_hold_what_json_does(task, row):
+    (example,) = examples(task, row)
+    assert not isinstance(example, BadRowError)
+    assert example in (
+        EntityExample(7, "在北京", (Entity(1, 3, "地"),)),
+        ReadingExample(7, "天很蓝", "？", (Answer("蓝", 2),)),
+        ChoiceExample(7, "天", "色？", ("红", "蓝"), 1),
+    )
+
+
 def test_a_document_of_squad_gives_each_question_and_each_fault():
     answers = [{"text": "蓝", "answer_start": 2}]
     questions = [
@@ -127,7 +146,7 @@ def test_each_blank_of_chid_is_asked_for_by_itself():
         ("cluener", {"text": "甲乙", "label": {"a": {"乙": [1]}}}, "broken_row"),
         ("cluener", {"text": "甲乙", "label": "a"}, "broken_row"),
         ("reading", {"context": "甲", "question": "？", "answers": []}, "answer_not_in_context"),
-        ("reading", {"context": "甲", "question": "？", "answers": "甲"}, "broken_row"),
+        ("reading", {"context": "甲", "question": "？", "answers": 3}, "broken_row"),
         ("cmrc2018", {"data": [{"paragraphs": [{}]}]}, "broken_row"),
         ("choice", {"context": "甲", "question": "？", "candidates": ["乙"], "answer": 0}, "broken_row"),
         ("choice", {"context": "甲", "question": "？", "candidates": ["乙", "丙"], "answer": 2}, "unknown_label"),

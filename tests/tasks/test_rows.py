@@ -75,11 +75,28 @@ def test_a_row_of_another_width_is_told(tmp_path):
     assert [row.values["text"] for row in found if not isinstance(row, Reject)] == ["x", "w"]
 
 
+def test_a_quotation_mark_that_is_not_closed_costs_its_line_alone(tmp_path):
+    lines = ["text,label", *(f"文本{number},1" for number in range(3000))]
+    lines[2001] = '他说"好,1'  # within a cell it is a character
+    lines[2002] = '"他说好,1'
+    lines[2003] = '"两行'
+    lines[2004] = '一格",1'
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = list(read_rows(tmp_path / "a.csv"))
+    rejects = [row for row in found if isinstance(row, Reject)]
+    assert rejects[0].line == 2003
+    kept = [row.values["text"] for row in found if not isinstance(row, Reject)]
+    assert kept[-1] == "文本2999"
+    assert len(kept) + len(rejects) >= 2998  # the record over two lines may be lost to the mark before it
+    assert "文本2003" not in kept or len(kept) >= 2996
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.json", b"", "is empty"),
         ("a.json", b"\n \n", "is empty"),
+        ("a.csv", b"\xef\xbb\xbf", "is empty"),
         ("a.txt", b"x", "ends in .json"),
         ("a.csv", "文本,标签\n好,1\n".encode("gb18030"), "a.csv:1 is not UTF-8"),
         ("a.parquet", b"no parquet", "is no Parquet file"),

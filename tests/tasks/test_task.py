@@ -34,6 +34,12 @@ def test_a_yaml_file_is_a_task(tmp_path):
     )
 
 
+def test_labels_of_a_yaml_file_are_text(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("form: text\ntexts: a\nlabels: [yes, no, 007]\n", encoding="utf-8")
+    assert load_task(str(path)).labels == ("yes", "no", "007")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -21,9 +21,7 @@ def predict(
         list[str] | None, typer.Argument(help="Texts; a tab divides two. Without any: lines of standard input.")
     ] = None,
     input_file: Annotated[Path | None, typer.Option("--input", help="File of the model's task to predict.")] = None,
-    output: Annotated[Path, typer.Option(help="File or folder for the predictions of --input.")] = Path(
-        "predictions.jsonl"
-    ),
+    output: Annotated[Path, typer.Option(help="File for the predictions of --input, or a folder.")] = Path(),
     submission: Annotated[bool, typer.Option("--submission", help="Write the form that CLUE takes.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows of a batch.")] = 64,
     bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False,

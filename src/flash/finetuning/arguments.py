@@ -87,6 +87,10 @@ class FinetuningArguments(TrainingArguments):
             raise InputError(f"--max_train_rows must be at least 2, got {self.max_train_rows}")
         if self.max_seq_length is not None and self.max_seq_length < 3:
             raise InputError(f"--max_seq_length must be at least 3, got {self.max_seq_length}: [CLS], one token, [SEP]")
+        if self.num_train_epochs <= 0 and self.max_steps <= 0:
+            raise InputError(f"--num_train_epochs must be above 0, got {self.num_train_epochs}")
+        if self.metric_for_best_model is not None:  # type: ignore[has-type]
+            raise InputError("--metric_for_best_model: name the task's metric with --metric")
         for rate in [self.learning_rate, *(self.learning_rates or [])]:
             if not 0 < rate < 1:
                 raise InputError(f"a learning rate must lie between 0 and 1, got {rate}; pass one such as 3e-4")
@@ -95,10 +99,12 @@ class FinetuningArguments(TrainingArguments):
                 f"--eval_strategy must be epoch or steps, got {self.eval_strategy}: the best checkpoint is kept"
             )
         task = self.read_task()
+        # a checkpoint at each validation: the best one must be there to be kept
         self.save_strategy = self.eval_strategy
-        self.save_steps = self.eval_steps or self.save_steps  # type: ignore[has-type]
+        self.eval_steps = self.save_steps = self.eval_steps or self.logging_steps  # type: ignore[has-type]
         self.save_total_limit = 1  # and the best one
         self.load_best_model_at_end = True
+        self.restore_callback_states_from_checkpoint = True  # how long no score was better
         self.metric_for_best_model = task.metric
         self.greater_is_better = True
         if not torch.accelerator.is_available():

@@ -14,6 +14,7 @@ from flash.tasks.examples import ChoiceExample, TextExample
 
 MAJORITY, TFIDF = "most frequent", "character n-grams (TF-IDF)"
 LARGEST_VOCABULARY = 50_000
+MANY_TEXTS = 500  # n-grams that occur once are left out
 INVERSE_PENALTIES = (1.0, 10.0)  # the better one on the dev file is taken
 
 
@@ -66,7 +67,7 @@ def _regression(train: Sequence[TextExample], splits: list[Sequence[TextExample]
 
 def _features(train: Sequence[TextExample], splits: list[Sequence[TextExample]]) -> list[sp.csr_matrix]:
     """Weigh the n-grams of one text; of two, also those that differ and those that both have."""
-    vectorizer = _vectorizer()
+    vectorizer = _vectorizer(len(train))
     vectorizer.fit([text for example in train for text in (example.text, example.pair) if text is not None])
     matrices = []
     for split in (train, *splits):
@@ -83,7 +84,9 @@ def _features(train: Sequence[TextExample], splits: list[Sequence[TextExample]])
 
 def _choice(train: Sequence[ChoiceExample], splits: list[Sequence[ChoiceExample]]) -> Found:
     """Choose the candidate whose n-grams are most like those of text and question."""
-    vectorizer = _vectorizer().fit([text for example in train for text in (example.context, *example.candidates)])
+    vectorizer = _vectorizer(len(train)).fit(
+        [text for example in train for text in (example.context, *example.candidates)]
+    )
     most = Counter(example.answer for example in train).most_common(1)[0][0] or 0
     likest = []
     for split in splits:
@@ -106,7 +109,8 @@ _PREDICTORS: dict[str, Callable[[Sequence[Any], list[Sequence[Any]]], Found]] = 
 KINDS_WITH_BASELINES = tuple(_PREDICTORS)
 
 
-def _vectorizer() -> TfidfVectorizer:
+def _vectorizer(texts: int) -> TfidfVectorizer:
+    least = 2 if texts >= MANY_TEXTS else 1
     return TfidfVectorizer(
-        analyzer="char", ngram_range=(1, 3), min_df=2, max_features=LARGEST_VOCABULARY, sublinear_tf=True
+        analyzer="char", ngram_range=(1, 3), min_df=least, max_features=LARGEST_VOCABULARY, sublinear_tf=True
     )

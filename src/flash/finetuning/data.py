@@ -51,13 +51,13 @@ def load_data(args: FinetuningArguments) -> TaskData:
     if train_path.resolve() == dev_path.resolve():
         raise InputError(f"{train_path} is named for training and for validation; the scores would mean nothing")
     train = load_split(train_path, task, labels=task.labels)
+    if args.max_train_rows is not None and args.max_train_rows < len(train.examples):
+        rows = sorted(random.Random(args.seed).sample(range(len(train.examples)), args.max_train_rows))
+        train.examples = [train.examples[row] for row in rows]
     labels = classes_of(train, task) if task.kind in ("classification", "entities") else ()
     problem = problem_of(task, labels)
     dev = load_split(dev_path, task, labels=labels)
     test = None if test_path is None else load_split(test_path, task, labels=labels, need_answers=False)
-    if args.max_train_rows is not None and args.max_train_rows < len(train.examples):
-        rows = sorted(random.Random(args.seed).sample(range(len(train.examples)), args.max_train_rows))
-        train.examples = [train.examples[row] for row in rows]
     if args.class_weights == "balanced":
         if task.kind != "classification":
             raise InputError(f"--class_weights balanced is for classes; task {task.name} has none")

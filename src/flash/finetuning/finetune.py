@@ -1,7 +1,9 @@
 """A study: learning rates and seeds on one task, the best model kept, everything a reader wants written beside it."""
 
+import hashlib
 import json
 import logging
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +48,9 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     folder = Path(args.output_dir)
     data = load_data(args)
     tokenizer = load_task_tokenizer(args.model)
-    _claim(folder, args)
+    # what is wrong with the model shows now, and not after minutes
+    load_task_model(args.model, data.problem, data.label_names, max_length=data.problem.task.max_length)
+    _claim(folder, args, data)
     max_length = data.problem.task.max_length
     splits = {"train": data.train, "dev": data.dev} | ({} if data.test is None else {"test": data.test})
     encoded = {
@@ -56,7 +60,7 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     facts = describe(data, encoded, max_length)
     facts["left_out"] = {name: dict(split.left_out) for name, split in splits.items() if split.left_out}
     found = _baselines(data, args)
-    rates = args.learning_rates or [args.learning_rate]
+    rates = list(dict.fromkeys(args.learning_rates or [args.learning_rate]))
     runs = [
         Run(rate, seed, folder / RUNS / f"lr-{rate:g}-seed-{seed}")
         for rate in rates
@@ -75,27 +79,55 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     return Study(folder, metrics)
 
 
-def _claim(folder: Path, args: FinetuningArguments) -> None:
+def _claim(folder: Path, args: FinetuningArguments, data: TaskData) -> None:
     """Take a folder for a study, or go on with the same one."""
     settings = {name: value for name, value in args.to_dict().items() if name not in _NOT_COMPARED}
+    settings |= {"contents": _fingerprints(args, data)}
     settings = json.loads(json.dumps(settings, default=str))
     known = folder / SETTINGS
     if args.overwrite_output_dir and known.is_file():
-        shutil.rmtree(folder / RUNS, ignore_errors=True)
-    elif known.is_file():
+        _clear(folder)
+    elif known.is_file() and (folder / RUNS).is_dir():
         before = json.loads(known.read_text(encoding="utf-8"))
         for name, value in settings.items():
             if before.get(name) != value and name not in ("logging_dir", "learning_rate"):
+                what = f"with --{name} {before.get(name)}, this one has {value}"
+                if name == "contents":
+                    changed = [key for key, found in value.items() if before.get(name, {}).get(key) != found]
+                    what = f"of other contents of {', '.join(changed)}"
                 raise InputError(
-                    f"{folder} holds a study with --{name} {before.get(name)}, this one has {value}; name another "
-                    "--output_dir, or pass --overwrite_output_dir"
+                    f"{folder} holds a study {what}; name another --output_dir, or pass --overwrite_output_dir"
                 )
-    elif folder.is_dir() and any(folder.iterdir()) and not args.overwrite_output_dir:
+    elif not known.is_file() and folder.is_dir() and any(folder.iterdir()) and not args.overwrite_output_dir:
         raise InputError(
             f"{folder} exists and holds no study; name another --output_dir, or pass --overwrite_output_dir"
         )
     folder.mkdir(parents=True, exist_ok=True)
     known.write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _clear(folder: Path) -> None:
+    """Delete what a study writes."""
+    shutil.rmtree(folder / RUNS, ignore_errors=True)
+    names = ("metrics.json", "per_class.json", "confusion.png", "curves.png", "hardest.jsonl", "*_predictions.jsonl")
+    for pattern in (*names, "*_predict.json"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def _fingerprints(args: FinetuningArguments, data: TaskData) -> dict[str, str]:
+    """Hash what the study is made of: the files, and the model where it is a folder."""
+    files = {str(split.path): [split.path] for split in (data.train, data.dev, data.test) if split is not None}
+    if Path(args.model).is_dir():
+        weights = [path for path in Path(args.model).iterdir() if path.suffix in (".safetensors", ".bin", ".json")]
+        files[args.model] = sorted(path for path in weights if path.name != "trainer_state.json")
+    hashes = {}
+    for name, paths in files.items():
+        content = hashlib.sha256()
+        for path in paths:
+            content.update(hashlib.file_digest(path.open("rb"), "sha256").digest())
+        hashes[name] = content.hexdigest()
+    return hashes
 
 
 def _baselines(data: TaskData, args: FinetuningArguments) -> dict[str, Any]:
@@ -114,7 +146,7 @@ def _summary(
     for run in runs:
         by_rate.setdefault(run.learning_rate, []).append(records[run.name])
     means = {rate: mean_and_spread([record["dev"][metric] for record in found]) for rate, found in by_rate.items()}
-    best = max(means, key=lambda rate: means[rate]["mean"])
+    best = max(means, key=lambda rate: _or_lowest(means[rate]["mean"]))
     chosen = by_rate[best]
     summary = {
         "task": data.problem.task.name,
@@ -136,7 +168,12 @@ def _summary(
 
 
 def _best_run(runs: list[Run], records: dict[str, dict[str, Any]], rate: float, metric: str) -> Run:
-    return max((run for run in runs if run.learning_rate == rate), key=lambda run: records[run.name]["dev"][metric])
+    of_rate = [run for run in runs if run.learning_rate == rate]
+    return max(of_rate, key=lambda run: _or_lowest(records[run.name]["dev"][metric]))
+
+
+def _or_lowest(score: float) -> float:
+    return -math.inf if math.isnan(score) else score
 
 
 def _write_answers(
@@ -155,7 +192,11 @@ def _write_answers(
         return
     answers = problem.answers(trainer.logits_of(encoded["test"]), encoded["test"])
     write_predictions(folder / "test_predictions.jsonl", data.test.examples, answers.predictions, answers.confidences)
-    if problem.task.submission is not None:
+    if problem.task.submission is not None and data.test.left_out:
+        logger.warning(
+            "no submission is written: rows of %s could not be read, and it must answer every one", data.test.path
+        )
+    elif problem.task.submission is not None:
         name = submission_name(problem.task, data.test.examples)
         write_submission(folder / name, problem.task, data.test.examples, answers.predictions)
 

@@ -57,6 +57,7 @@ def load_task_model(
         names = shown_labels(problem.head_labels(), label_names)
         settings |= {"id2label": dict(enumerate(names)), "label2id": {label: i for i, label in enumerate(names)}}
     try:
+        labels_before = AutoConfig.from_pretrained(name).id2label
         config = AutoConfig.from_pretrained(name, **settings)
         limit = getattr(config, "max_position_embeddings", None)
         if config.model_type not in _NO_LIMIT and limit is not None and max_length > limit:
@@ -85,6 +86,13 @@ def load_task_model(
         if key.startswith(prefix):
             raise InputError(f"--model {name}: {key} has shape {tuple(there)}, its {CONFIG_NAME} says {tuple(needed)}")
         logger.warning("%s: its head is for other labels (%s); a new one is trained", name, key)
+    has_head = any(not key.startswith(prefix) for key in model.state_dict() if key not in report["missing_keys"])
+    if problem.head_labels() and has_head and not report["mismatched_keys"] and labels_before != config.id2label:
+        logger.warning("%s: its head is for other labels; a new one is trained", name)
+        fresh = problem.auto_class.from_config(config)
+        encoder_weights = {key: value for key, value in model.state_dict().items() if key.startswith(prefix)}
+        fresh.load_state_dict(encoder_weights, strict=False)
+        return fresh
     return model
 
 

@@ -59,6 +59,7 @@ def train_run(
     """
     done = run.folder / METRICS
     if done.is_file():
+        logger.info("%s: finished before, read from %s", run.name, done)
         return json.loads(done.read_text(encoding="utf-8"))
     set_seed(run.seed)
     model = load_task_model(

@@ -106,7 +106,7 @@ class Finetuned:
         task = self.problem.task
         if submission and task.submission is None:
             raise InputError(f"task {task.name} is none that CLUE takes submissions for; leave out --submission")
-        split = load_split(file, task, need_answers=False)
+        split = load_split(file, task, labels=self.problem.labels, need_answers=False)
         if split.left_out and submission:
             raise InputError(
                 f"{file}: {sum(split.left_out.values())} rows cannot be read, and a submission must answer every one; "

@@ -1,11 +1,13 @@
 """The stock Trainer with a task's own loss and with learning rates that fall towards the embeddings."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import EvalPrediction, PreTrainedModel, Trainer
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from flash.finetuning.problems.problem import Encoded, Problem
 from flash.training.weight_decay import decayed_parameter_names
@@ -76,6 +78,16 @@ class TaskTrainer(Trainer):
             inputs = {name: value for name, value in inputs.items() if name not in OWN_INPUTS}
         return super().prediction_step(model, inputs, *args, **kwargs)
 
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler | None:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        rows = (self.train_dataset if train_dataset is None else train_dataset).rows
+        return GroupedByLength(
+            [token_count(row["input_ids"]) for row in rows],
+            batch_size=self.args.train_batch_size * self.args.gradient_accumulation_steps,
+            seed=self.args.seed,
+        )
+
     def _get_eval_sampler(self, eval_dataset: torch.utils.data.Dataset) -> torch.utils.data.Sampler | None:
         # in order: the stock Trainer would group what it scores by length too, and answers must find their texts
         return None if self.args.world_size > 1 else torch.utils.data.SequentialSampler(eval_dataset)  # type: ignore[arg-type]
@@ -104,6 +116,42 @@ class TaskTrainer(Trainer):
             }
             for (depth, is_decayed), parameters in sorted(groups.items(), key=lambda group: group[0], reverse=True)
         ]
+
+
+class GroupedByLength(torch.utils.data.Sampler):
+    """Rows of like length together; the order of an epoch follows from seed and epoch, also when it is resumed.
+
+    Args:
+        lengths: Tokens of each row.
+        batch_size: Rows of a step.
+        seed: Of the order.
+    """
+
+    def __init__(self, lengths: list[int], *, batch_size: int, seed: int) -> None:
+        self._lengths = lengths
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of an epoch; accelerate calls this at the beginning of each."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield indices of rows."""
+        generator = torch.Generator().manual_seed(self._seed + 1_000_003 * self._epoch)
+        return iter(get_length_grouped_indices(self._lengths, self._batch_size, generator=generator))
+
+
+def token_count(input_ids: list[Any]) -> int:
+    """Count the tokens of a row; of one with several candidates as if all were padded to the longest."""
+    if input_ids and isinstance(input_ids[0], list):
+        return len(input_ids) * max(map(len, input_ids))
+    return len(input_ids)
 
 
 def layer_count(model: PreTrainedModel) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,13 @@ def load_split(path: Path, task: Task, *, labels: Sequence[str] = (), need_answe
             missing = [name for name in columns_of(task) if name not in row.values]
             if missing and columns[missing[0]] == 0 and not split.examples:
                 _refuse_columns(path, task, row, missing[0])
+            if need_answers and not split.examples and task.form not in ("squad", "dialogue", "idiom"):
+                if columns[task.label] == 0:
+                    _refuse_columns(path, task, row, task.label)
+            elif task.form == "squad" and "data" not in row.values and task.texts[0] not in row.values:
+                _refuse_columns(path, task, row, task.texts[0])
             _note_label_name(split, task, row)
-            for example in read_examples(task, row.values, read - 1, answers):
+            for example in _examples(task, row, read - 1, answers, labels, need_answers):
                 fault = example if isinstance(example, BadRowError) else _fault(example, task, labels, need_answers)
                 if fault is None:
                     split.examples.append(example)  # type: ignore[arg-type]
@@ -136,6 +141,35 @@ def _labels_of(example: Example) -> list[str]:
     return [str(example.label)]
 
 
+def _examples(
+    task: Task, row: Row, number: int, answers: dict[str, Any], labels: Sequence[str], need_answers: bool
+) -> Iterator[Example | BadRowError]:
+    """Read a row; where answers are not needed, one that cannot be read or is not known is as none."""
+    found = list(read_examples(task, row.values, number, answers))
+    if need_answers:
+        yield from found
+        return
+    unanswered = list(read_examples(task, _without(row.values, task.label), number, {}))
+    for example, without_answer in zip(found, unanswered, strict=False):
+        known = not isinstance(example, BadRowError) and _is_known(example, task, labels)
+        yield example if known else without_answer
+    if len(found) != len(unanswered):
+        yield from found[len(unanswered) :] or unanswered[len(found) :]
+
+
+def _without(value: Any, key: str) -> Any:
+    """Leave a key out of nested mappings."""
+    if isinstance(value, dict):
+        return {name: _without(inner, key) for name, inner in value.items() if name != key}
+    return [_without(inner, key) for inner in value] if isinstance(value, list) else value
+
+
+def _is_known(example: Example, task: Task, labels: Sequence[str]) -> bool:
+    if answer_of(example) is None or (task.no_label and answer_of(example) in task.no_label):
+        return False
+    return task.kind not in ("classification", "entities") or all(label in labels for label in _labels_of(example))
+
+
 def _texts_of(example: Example) -> tuple[str, ...]:
     match example:
         case TextExample(text=text, pair=pair):
@@ -180,13 +214,19 @@ def _refuse_columns(path: Path, task: Task, row: Row, missing: str) -> None:
     fitting = [
         other.name
         for other in packaged_tasks().values()
-        if other.submission and all(name in row.values for name in (*columns_of(other), other.label))
+        if other.submission and all(name in row.values for name in _telling_columns(other))
     ]
     hint = f" They are those of {', '.join(fitting)}." if fitting else ""
     raise InputError(
         f"{path}: there is no column {missing!r}, which task {task.name} reads; the columns are "
         f"{', '.join(map(str, row.values))}.{hint} Other names are told with --text_columns and --label_column"
     )
+
+
+def _telling_columns(task: Task) -> tuple[str, ...]:
+    if task.form == "squad":
+        return ("data",)
+    return columns_of(task) if task.form == "dialogue" else (*columns_of(task), task.label)
 
 
 def _note_label_name(split: Split, task: Task, row: Row) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -88,7 +89,7 @@ def _pronoun_row(task: Task, row: dict[str, Any], number: int, answers: dict[str
 
 
 def _entity_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]) -> Iterator[Example]:
-    text, label = _text(row, task.texts[0]), row.get(task.label)
+    text, label = _text(row, task.texts[0]), _cell(row.get(task.label))
     if label is None:
         yield EntityExample(_id(task, row, number), text, None)
         return
@@ -143,10 +144,14 @@ def _squad_row(
 
 
 def _question(task: Task, row: dict[str, Any], context: str, name: object) -> ReadingExample:
-    question, given = _text(row, task.texts[1]), row.get(task.label)
+    question, given = _text(row, task.texts[1]), _cell(row.get(task.label))
     if given is None:
         return ReadingExample(name, context, question, None)
     try:
+        if isinstance(given, str):
+            given = [{"text": given}]
+        elif isinstance(given, dict) and not isinstance(given["text"], list):
+            given = [given]
         if isinstance(given, dict):  # the columns of a table: {text: [...], answer_start: [...]}
             found = [Answer(*pair) for pair in zip(given["text"], given["answer_start"], strict=True)]
         else:
@@ -249,15 +254,27 @@ def _class(task: Task, row: dict[str, Any]) -> str | None:
 
 
 def _candidates(row: dict[str, Any], column: str) -> tuple[str, ...]:
-    candidates = row.get(column)
+    candidates = _cell(row.get(column))
     if not isinstance(candidates, list) or len(candidates) < 2:
         raise BadRowError("broken_row", f"{column} must be a list of two or more, got {_short(candidates)}")
     return tuple(map(str, candidates))
 
 
+def _cell(value: Any) -> Any:
+    """Read JSON in a cell of a table."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return None if value == "" else value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
 def _chosen(answer: object, candidates: tuple[str, ...]) -> int | None:
     if answer is None or answer == "":
         return None
+    if isinstance(answer, str) and answer.isdecimal() and answer not in candidates:
+        answer = int(answer)
     if isinstance(answer, int) and not isinstance(answer, bool):
         if 0 <= answer < len(candidates):
             return answer

@@ -18,6 +18,7 @@ from flash.errors import InputError
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+MOST_LINES_OF_RECORD = 1000
 
 # a field as long as a document; the module's own bound is 128 KiB
 csv.field_size_limit(1 << 30)
@@ -49,7 +50,7 @@ def read_rows(path: Path) -> Iterator[Row | Reject]:
             content = file.read()
     except (OSError, EOFError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    if not content.strip():
+    if not content.removeprefix(b"\xef\xbb\xbf").strip():
         raise InputError(f"{path} is empty")
     if suffix == ".parquet":
         yield from _parquet(path, content)
@@ -100,26 +101,54 @@ def _separated(path: Path, content: bytes, separator: str) -> Iterator[Row | Rej
         line = content[: error.start].count(b"\n") + 1
         raise InputError(f"{path}:{line} is not UTF-8 ({error.reason}); save the file as UTF-8") from error
     # in TSV a quotation mark is a character like any other
-    lines = io.StringIO(text, newline="")
-    reader = csv.reader(lines) if separator == "," else csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    header = next(reader)
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Reject("broken_line", str(path), line, str(error))
+    if separator == "\t":
+        yield from _tsv(path, text)
+        return
+    lines = list(io.StringIO(text, newline=""))
+    header, place = _record(lines, 0)
+    if header is None:
+        raise InputError(f"{path}:1: the first line must name the columns; it does not close a quotation mark")
+    while place < len(lines):
+        cells, end = _record(lines, place)
+        if cells is None or len(cells) != len(header):
+            # of several lines only the first is given up: an open quotation mark must not swallow the others
+            what = "a quotation mark is not closed" if cells is None else f"{len(cells)} cells"
+            detail = f"{what}, under the {len(header)} columns of the first line"
+            if lines[place].strip():
+                yield Reject("broken_line", str(path), place + 1, detail)
+            place += 1
             continue
-        if not cells:
+        yield Row(place + 1, dict(zip(header, cells, strict=True)))
+        place = end
+
+
+def _record(lines: list[str], start: int) -> tuple[list[str] | None, int]:
+    """Read the CSV record that begins at a line.
+
+    Returns:
+        Its cells, and the line behind it; None for the cells where its quotation marks are not closed, at least not
+        within as many lines as a cell may reasonably have.
+    """
+    reader = csv.reader(lines[start : start + MOST_LINES_OF_RECORD], strict=True)
+    try:
+        return next(reader, []), start + max(reader.line_num, 1)
+    except csv.Error:
+        return None, start + 1
+
+
+def _tsv(path: Path, text: str) -> Iterator[Row | Reject]:
+    # a quotation mark is a character like any other
+    first, *others = (line.rstrip("\r\n") for line in io.StringIO(text, newline=""))
+    header = first.split("\t")
+    for number, line in enumerate(others, start=2):
+        if not line:
             continue
-        if len(cells) != len(header):
-            yield Reject(
-                "broken_line", str(path), line, f"{len(cells)} cells under the {len(header)} columns of the first line"
-            )
-            continue
-        yield Row(line, dict(zip(header, cells, strict=True)))
+        cells = line.split("\t")
+        if len(cells) == len(header):
+            yield Row(number, dict(zip(header, cells, strict=True)))
+        else:
+            detail = f"{len(cells)} cells under the {len(header)} columns of the first line"
+            yield Reject("broken_line", str(path), number, detail)
 
 
 def _parquet(path: Path, content: bytes) -> Iterator[Row]:

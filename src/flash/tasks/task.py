@@ -117,25 +117,20 @@ class Task:
         settings: dict[str, Any] = {}
         for name, value in values.items():
             if name in ("texts", "labels", "no_label"):
-                # YAML reads 100, 0.5 and true as what they look like; in files they are text
-                settings[name] = tuple(map(_as_text, value if isinstance(value, list | tuple) else [value]))
+                settings[name] = tuple(map(str, value if isinstance(value, list | tuple) else [value]))
             elif name == "max_length":
-                if not isinstance(value, int):
+                if not str(value).isdecimal():
                     raise InputError(f"{source}: max_length must be a whole number, got {value!r}")
-                settings[name] = value
+                settings[name] = int(value)
             else:
-                settings[name] = None if value is None else _as_text(value)
+                settings[name] = None if value is None else str(value)
         return cls(**settings)
-
-
-def _as_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def packaged_tasks() -> dict[str, Task]:
     """Return the tasks that come along, by name."""
     text = (resources.files("flash") / "tasks" / "clue.yaml").read_text(encoding="utf-8")
-    table = yaml.safe_load(text)
+    table = yaml.load(text, yaml.BaseLoader)
     return {name: Task.from_dict({"name": name} | facts, source=f"task {name}") for name, facts in table.items()}
 
 
@@ -163,7 +158,8 @@ def load_task(name: str, **changes: Any) -> Task:
 
 def _read_file(path: Path) -> Task:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # labels such as yes, 007 and 1e3 are text
+        values = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"task {path}: no YAML in UTF-8: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):

@@ -60,9 +60,7 @@ class EntityProblem(Problem):
         if all_answered(examples, [example.entities for example in examples]):
             for row, window in zip(rows, windows, strict=True):
                 row["labels"] = self._tags(window.offsets, examples[window.owner].entities or ())
-        lengths = [0] * len(examples)
-        for window in windows:
-            lengths[window.owner] += len(window.offsets)  # what overlaps counts twice; exact where nothing does
+        lengths = [len(ids) for ids in tokenizer([example.text for example in examples], verbose=False)["input_ids"]]
         return Encoded(examples, Features(rows), lengths, windows=windows)
 
     def _tags(self, offsets: Sequence[tuple[int, int]], entities: Sequence[Entity]) -> list[int]:
@@ -89,16 +87,18 @@ class EntityProblem(Problem):
         """Join tags to entities; where windows overlap, the one in which the token stands farther from an end says."""
         tags: list[dict[tuple[int, int], tuple[int, int]]] = [{} for _ in encoded.examples]
         for window, row in zip(encoded.windows, logits, strict=True):
-            last = len(window.offsets) - 1
+            last, before = len(window.offsets) - 1, None
             for place, (span, tag) in enumerate(zip(window.offsets, row, strict=False)):
-                if span[0] == span[1]:
-                    continue
+                if span[0] == span[1] or span == before:
+                    continue  # of several tokens of one character the first one says
+                before = span
                 depth = min(place, last - place)
                 known = tags[window.owner].get(tuple(span))
                 if known is None or depth > known[0]:
                     tags[window.owner][tuple(span)] = (depth, int(tag))
         predictions = [
-            tuple(self._entities([(span, tag) for span, (_, tag) in sorted(of_text.items())])) for of_text in tags
+            tuple(_stripped(entity, example.text) for entity in self._entities(_in_order(of_text)))
+            for of_text, example in zip(tags, encoded.examples, strict=True)
         ]
         return Answers(predictions, [None] * len(predictions))
 
@@ -125,3 +125,14 @@ class EntityProblem(Problem):
         """Count the entities that were missed or made up."""
         pairs = zip(answers.predictions, encoded.examples, strict=True)
         return [float(len(set(found) ^ set(example.entities or ()))) for found, example in pairs]
+
+
+def _in_order(of_text: dict[tuple[int, int], tuple[int, int]]) -> list[tuple[tuple[int, int], int]]:
+    return [(span, tag) for span, (_, tag) in sorted(of_text.items())]
+
+
+def _stripped(entity: Entity, text: str) -> Entity:
+    """Leave out white space at the ends: some tokenizers count it to the word behind it."""
+    mention = text[entity.start : entity.end]
+    start = entity.start + len(mention) - len(mention.lstrip())
+    return Entity(start, max(start + len(mention.strip()), start + 1), entity.label)

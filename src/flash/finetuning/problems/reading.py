@@ -13,7 +13,7 @@ from flash.tasks.metrics import reading_scores
 
 MOST_QUESTION = 0.5  # of an input; what is longer is cut
 OVERLAP = 0.5  # of a window's share of the text
-BEFORE_ANSWER = 16  # characters that an answer's own window begins before it
+BEFORE_ANSWER = 16  # characters that an answer's own window begins before it, where there is room
 BEST_ENDS = 20  # starts and ends that are paired
 MOST_ANSWER_TOKENS = 64
 
@@ -62,13 +62,17 @@ class ReadingProblem(Problem):
         )
         owners = batch.pop("overflow_to_sample_mapping")
         rows, windows = _windows(batch, owners, [0] * len(owners))
-        encoded = Encoded(examples, Features(rows), [0] * len(examples), windows=windows)
-        for window in windows:
-            encoded.lengths[window.owner] += window.last - window.first + 1
+        whole = tokenizer(questions, [example.context for example in examples], verbose=False)["input_ids"]
+        encoded = Encoded(examples, Features(rows), [len(ids) for ids in whole], windows=windows)
         if all_answered(examples, [example.answers for example in examples]):
             lost = _label(encoded, rows, windows)
             if training and lost:
-                starts = [max(examples[owner].answers[0].start - BEFORE_ANSWER, 0) for owner in lost]  # type: ignore[index]
+                answers = [examples[owner].answers[0] for owner in lost]  # type: ignore[index]
+                starts = [
+                    # tokens are no more than characters, so that the answer still fits behind them
+                    max(answer.start - max(min(BEFORE_ANSWER, room - len(answer.text)), 0), 0)
+                    for answer in answers
+                ]
                 contexts = [examples[owner].context[start:] for owner, start in zip(lost, starts, strict=True)]
                 more = tokenizer([questions[owner] for owner in lost], contexts, **settings)
                 extra_rows, extra_windows = _windows(more, lost, starts)
