@@ -5,7 +5,14 @@ import logging
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM, ModernBertConfig, ModernBertForMaskedLM
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    RoFormerConfig,
+    RoFormerForMaskedLM,
+)
 
 from flash.errors import InputError
 from flash.finetuning.finetune import finetune
@@ -26,6 +33,8 @@ def peer(folder, architecture):
     torch.manual_seed(0)
     if architecture == "bert":
         model = BertForMaskedLM(BertConfig(**SIZES))
+    elif architecture == "roformer":
+        model = RoFormerForMaskedLM(RoFormerConfig(**SIZES))
     else:
         tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
         model = ModernBertForMaskedLM(ModernBertConfig(**SIZES, pad_token_id=0, **tokens))
@@ -39,7 +48,7 @@ def start(tmp_path_factory):
     return checkpoint(tmp_path_factory.mktemp("start"))
 
 
-@pytest.mark.parametrize("architecture", ["bert", "modernbert", "flash", "gau_alpha"])
+@pytest.mark.parametrize("architecture", ["bert", "roformer", "modernbert", "flash", "gau_alpha"])
 @pytest.mark.parametrize("kind", TASK_OF)
 def test_every_architecture_is_fine_tuned_on_every_kind_of_task(architecture, kind, tmp_path):
     make = checkpoint if architecture in ("flash", "gau_alpha") else peer

@@ -48,6 +48,7 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     folder = Path(args.output_dir)
     data = load_data(args)
     tokenizer = load_task_tokenizer(args.model)
+    tokenizer.model_max_length = data.problem.task.max_length  # what truncation=True means to those who use the folder
     # what is wrong with the model shows now, and not after minutes
     load_task_model(args.model, data.problem, data.label_names, max_length=data.problem.task.max_length)
     _claim(folder, args, data)

@@ -58,7 +58,8 @@ def _draw_confusion(path: Path, counts: np.ndarray, names: Sequence[str]) -> Non
     font = 8 if len(names) <= MOST_NUMBERED_CLASSES else 5
     axes.set_xticks(range(len(names)), shown, rotation=90, fontsize=font)
     axes.set_yticks(range(len(names)), shown, fontsize=font)
-    axes.set_xlabel("predicted")
+    numbered = "" if shown == list(names) else " (numbers: the order of per_class.json, from 0)"
+    axes.set_xlabel(f"predicted{numbered}")
     axes.set_ylabel("right")
     figure.savefig(path, dpi=120)
 
@@ -162,7 +163,8 @@ the dev file that this model is most wrong about.
 def _usage(problem: Problem) -> str:
     if problem.pipeline is None:
         return "```bash\nflashquad predict --model . --input FILE --output predictions.jsonl\n```"
-    arguments = ', aggregation_strategy="simple"' if problem.pipeline == "token-classification" else ""
+    of_tokens = problem.pipeline == "token-classification"
+    arguments, call = (', aggregation_strategy="simple"', "") if of_tokens else ("", ", truncation=True")
     text = (
         '"今天的天气很好"'
         if len(problem.task.texts) == 1
@@ -170,7 +172,7 @@ def _usage(problem: Problem) -> str:
     )
     return (
         "```python\nimport flash  # the package flashquad\nfrom transformers import pipeline\n\n"
-        f'model = pipeline("{problem.pipeline}", model="."{arguments})\nmodel({text})\n```'
+        f'model = pipeline("{problem.pipeline}", model="."{arguments})\nmodel({text}{call})\n```'
     )
 
 
