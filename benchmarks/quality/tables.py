@@ -1,11 +1,11 @@
 """Tables of docs/quality.md."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from contestants import CONTESTANTS
 from generated_page import markdown_table
 from runs import Run
-from studies import STUDIES, Records
+from studies import STEPS, STUDIES, Records
 from summary import Tuned, plus_minus, summarize
 
 
@@ -41,9 +41,16 @@ def sweep_table(records: Records, study: str) -> str:
     return markdown_table(["model", *(f"{rate:g}" for rate in rates)], rows)
 
 
-def variants_table(records: Records, study: str) -> str:
-    """Compare variants of one contestant: loss and accuracy, and the difference to the first of the same seeds."""
-    summaries = summarize(records, STUDIES[study](records), label=describe)
+def one_rate_table(records: Records) -> str:
+    """Compare variants that were trained with one learning rate for all parts, before Muon had one of its own."""
+    runs = [run for run in records if dict(run.training).get("muon_learning_rate") == run.learning_rate]
+    runs = [run for run in runs if run.steps == STEPS["3M"] // 2]
+    return variants_table(records, sorted(runs, key=lambda run: (run.contestant, len(run.settings))))
+
+
+def variants_table(records: Records, runs: Iterable[Run]) -> str:
+    """Compare variants: loss and accuracy, and the difference to the first of the same seeds."""
+    summaries = summarize(records, runs, label=describe)
     first = summaries[0] if summaries else None
     rows = []
     for tuned in summaries:
@@ -74,8 +81,10 @@ def difference(tuned: Tuned, other: Tuned) -> float:
 
 def describe(run: Run) -> str:
     """Name a variant by what it changes."""
-    changes = [f"`{name}={value}`" for name, value in (*run.settings, *run.training)]
-    return ", ".join(changes) or CONTESTANTS[run.contestant].title
+    training = [(name, value) for name, value in run.training if name != "muon_learning_rate"]
+    changes = [f"`{name}={value}`" for name, value in (*run.settings, *training)]
+    title = CONTESTANTS[run.contestant].title
+    return ", ".join(changes if changes and run.contestant == "flash-quad" else [title, *changes])
 
 
 def _of(study: str, write: Callable[[Records, str], str]) -> Callable[[Records], str]:
@@ -85,4 +94,5 @@ def _of(study: str, write: Callable[[Records, str], str]) -> Callable[[Records],
 TABLES: dict[str, Callable[[Records], str]] = {
     "comparison-3M": _of("comparison-3M", comparison_table),
     "rates-3M": _of("comparison-3M", sweep_table),
+    "one-rate": one_rate_table,
 }

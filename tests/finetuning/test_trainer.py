@@ -22,7 +22,7 @@ def trainer_of(kind, tmp_path, **changes):
     }
     torch.manual_seed(0)
     model = load_task_model(str(start), data.problem, data.label_names, max_length=32)
-    return task_trainer(model, args, data, encoded, tokenizer), data, encoded
+    return task_trainer(model, args, data.problem, encoded, tokenizer), data, encoded
 
 
 def test_learning_rates_fall_from_the_head_to_the_embeddings(tmp_path):

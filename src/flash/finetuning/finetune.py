@@ -15,15 +15,18 @@ from flash.finetuning.baselines import KINDS_WITH_BASELINES, baselines
 from flash.finetuning.data import TaskData, describe, load_data
 from flash.finetuning.models import load_task_model, load_task_tokenizer
 from flash.finetuning.problems.problem import Encoded
-from flash.finetuning.reports import write_figures, write_hardest, write_model_card, write_report
+from flash.finetuning.reports import plus_minus, write_figures, write_hardest, write_model_card, write_report
 from flash.finetuning.run import METRICS, MODEL, Run, task_trainer, train_run
 from flash.finetuning.task_file import write_task_file
 from flash.tasks.metrics import mean_and_spread
 from flash.tasks.submission import submission_name, write_predictions, write_submission
 
 SETTINGS, RUNS = "settings.json", "runs"
-# settings that say where and how fast, not what
-_NOT_COMPARED = ("output_dir", "overwrite_output_dir", "baselines", "seeds", "learning_rates", "disable_tqdm")
+# settings that say where and how many runs, not what a run is: that has its learning rate in its name
+_NOT_COMPARED = {
+    *("output_dir", "logging_dir", "overwrite_output_dir", "baselines", "disable_tqdm"),
+    *("seeds", "learning_rate", "learning_rates"),
+}
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +53,9 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     tokenizer = load_task_tokenizer(args.model)
     tokenizer.model_max_length = data.problem.task.max_length  # what truncation=True means to those who use the folder
     # what is wrong with the model shows now, and not after minutes
-    load_task_model(args.model, data.problem, data.label_names, max_length=data.problem.task.max_length)
-    _claim(folder, args, data)
     max_length = data.problem.task.max_length
+    load_task_model(args.model, data.problem, data.label_names, max_length=max_length, from_scratch=args.from_scratch)
+    _claim(folder, args, data)
     splits = {"train": data.train, "dev": data.dev} | ({} if data.test is None else {"test": data.test})
     encoded = {
         name: data.problem.encode(split.examples, tokenizer, max_length, training=name == "train")
@@ -91,7 +94,7 @@ def _claim(folder: Path, args: FinetuningArguments, data: TaskData) -> None:
     elif known.is_file() and (folder / RUNS).is_dir():
         before = json.loads(known.read_text(encoding="utf-8"))
         for name, value in settings.items():
-            if before.get(name) != value and name not in ("logging_dir", "learning_rate"):
+            if before.get(name) != value:
                 what = f"with --{name} {before.get(name)}, this one has {value}"
                 if name == "contents":
                     changed = [key for key, found in value.items() if before.get(name, {}).get(key) != found]
@@ -126,7 +129,8 @@ def _fingerprints(args: FinetuningArguments, data: TaskData) -> dict[str, str]:
     for name, paths in files.items():
         content = hashlib.sha256()
         for path in paths:
-            content.update(hashlib.file_digest(path.open("rb"), "sha256").digest())
+            with path.open("rb") as file:
+                content.update(hashlib.file_digest(file, "sha256").digest())
         hashes[name] = content.hexdigest()
     return hashes
 
@@ -183,7 +187,7 @@ def _write_answers(
     """Answer dev and test files with the model that was kept."""
     problem = data.problem
     model = load_task_model(str(folder), problem, data.label_names, max_length=problem.task.max_length)
-    trainer = task_trainer(model, args, data, {"dev": encoded["dev"]}, tokenizer)
+    trainer = task_trainer(model, args, problem, {"dev": encoded["dev"]}, tokenizer)
     logits = trainer.logits_of(encoded["dev"])
     answers = problem.answers(logits, encoded["dev"])
     write_predictions(folder / "dev_predictions.jsonl", data.dev.examples, answers.predictions, answers.confidences)
@@ -209,9 +213,9 @@ def study_summary(study: Study) -> str:
     rows = [["", *names]]
     for baseline, scores in metrics["baselines"].items():
         rows.append([baseline, *(f"{scores['dev'][name]:.4f}" for name in names)])
-    rows.append([Path(metrics["model"]).name, *(_shown(metrics["dev"][name]) for name in names)])
+    rows.append([Path(metrics["model"]).name, *(plus_minus(metrics["dev"][name]) for name in names)])
     if "test" in metrics:
-        rows.append(["the same, test file", *(_shown(metrics["test"][name]) for name in names)])
+        rows.append(["the same, test file", *(plus_minus(metrics["test"][name]) for name in names)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     seeds = f"{len(metrics['seeds'])} seed{'s' if len(metrics['seeds']) > 1 else ''}"
@@ -222,7 +226,3 @@ def study_summary(study: Study) -> str:
             f"model and files in {study.folder}",
         ]
     )
-
-
-def _shown(found: dict[str, Any]) -> str:
-    return f"{found['mean']:.4f}" if found["std"] is None else f"{found['mean']:.4f} ± {found['std']:.4f}"

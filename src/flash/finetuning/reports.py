@@ -116,7 +116,7 @@ def write_model_card(folder: Path, *, data: TaskData, metrics: dict[str, Any], c
     for split in ("dev", "test"):
         if split in metrics:
             title = "**this model**" if split == "dev" else "this model, test file"
-            rows.append(f"| {title} | {' | '.join(_plus_minus(metrics[split][name]) for name in names)} |")
+            rows.append(f"| {title} | {' | '.join(plus_minus(metrics[split][name]) for name in names)} |")
     usage = _usage(problem)
     seeds = len(metrics["seeds"])
     spread = f"; mean and standard deviation of {seeds} seeds" if seeds > 1 else ""
@@ -176,5 +176,6 @@ def _usage(problem: Problem) -> str:
     )
 
 
-def _plus_minus(found: dict[str, Any]) -> str:
+def plus_minus(found: dict[str, Any]) -> str:
+    """Write mean and spread over the seeds; the mean alone of one."""
     return f"{found['mean']:.4f}" if found["std"] is None else f"{found['mean']:.4f} ± {found['std']:.4f}"

@@ -25,7 +25,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from flash.finetuning.arguments import FinetuningArguments
 from flash.finetuning.data import TaskData
 from flash.finetuning.models import load_task_model
-from flash.finetuning.problems.problem import Encoded
+from flash.finetuning.problems.problem import Encoded, Problem
 from flash.finetuning.trainer import TaskTrainer
 from flash.models.checkpoint_folders import checkpoints_newest_first
 from flash.training.checkpoints import last_whole_checkpoint, saying_how_to_go_on
@@ -71,8 +71,8 @@ def train_run(
     )
     settings = copy.copy(args)
     settings.learning_rate, settings.seed, settings.output_dir = run.learning_rate, run.seed, str(run.folder)
-    trainer = task_trainer(model, settings, data, encoded, tokenizer)
-    trainer.add_callback(_Progress(run.name, args.read_task().metric))
+    trainer = task_trainer(model, settings, data.problem, encoded, tokenizer)
+    trainer.add_callback(_Progress(run.name, data.problem.task.metric))
     if args.patience is not None:
         trainer.add_callback(EarlyStoppingCallback(args.patience))
     checkpoint = last_whole_checkpoint(run.folder) if run.folder.is_dir() else None
@@ -106,13 +106,11 @@ def train_run(
 def task_trainer(
     model: Any,
     args: TrainingArguments,
-    data: TaskData | None,
+    problem: Problem,
     encoded: dict[str, Encoded],
     tokenizer: PreTrainedTokenizerFast,
-    **settings: Any,
 ) -> TaskTrainer:
     """Build the Trainer of a task; without ``train`` among ``encoded`` one that only scores."""
-    problem = settings.pop("problem", None) or data.problem  # type: ignore[union-attr]
     trainer = TaskTrainer(
         model=model,
         args=args,

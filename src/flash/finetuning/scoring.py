@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 from flash.errors import InputError
@@ -64,17 +65,11 @@ class Finetuned:
                 bf16=self.bf16,
                 report_to=[],
                 disable_tqdm=True,
-                **({} if self._has_accelerator() else {"use_cpu": True}),
+                use_cpu=not torch.accelerator.is_available(),
             )
-            trainer = task_trainer(self.model, settings, None, {}, self.tokenizer, problem=self.problem)
+            trainer = task_trainer(self.model, settings, self.problem, {}, self.tokenizer)
             logits = trainer.logits_of(encoded)
         return self.problem.answers(logits, encoded), logits, encoded
-
-    @staticmethod
-    def _has_accelerator() -> bool:
-        import torch
-
-        return torch.accelerator.is_available()
 
     def evaluate(self, file: Path) -> dict[str, Any]:
         """Score a labelled file.
