@@ -57,6 +57,9 @@ def flash_quad(vocab_size: int, size: Size, length: int, **settings: Any) -> Pre
     """Build the recommended FLASH-Quad, or a variant: by settings, or by what ``surgery.CHANGES`` names."""
     changes = {name: settings.pop(name) for name in list(settings) if name in CHANGES}
     sizes = _sizes(vocab_size, size, length) | {"query_key_dim": 64}
+    if changes:
+        # they change what only the reference shows
+        settings["attention_backend"] = "reference"
     model = FLASHQuadForMaskedLM(FLASHQuadConfig.preset("tiny", **sizes | settings))
     for name, value in changes.items():
         CHANGES[name](model, value)

@@ -88,22 +88,23 @@ class _Convolution(nn.Module):
 def add_own_value(model: PreTrainedModel) -> None:
     """Gate ``rms_norm(A v) + v``: a gated linear unit beside the attention, whatever that attends to."""
     for layer in model.base_model.layers:
-        _AddsOwnValue(layer)
+        layer.attention_norm = _NormPlusValue(layer.attention_norm, layer.attend)
+        layer.attend = layer.attention_norm.attend
 
 
-class _AddsOwnValue:
-    def __init__(self, layer: nn.Module) -> None:
-        self._attend, self._norm = layer.attend, layer.attention_norm.forward
+class _NormPlusValue(nn.Module):
+    def __init__(self, norm: nn.Module, attend: Callable[..., Any]) -> None:
+        super().__init__()
+        self.norm = norm
+        self._attend = attend
         self._value: torch.Tensor | None = None
-        layer.attend = self.attend
-        layer.attention_norm.forward = self.norm
 
     def attend(self, copies: Any, value: torch.Tensor, context: Any, state: Any) -> Any:
         self._value = value
         return self._attend(copies, value, context, state)
 
-    def norm(self, attended: torch.Tensor) -> torch.Tensor:
-        return self._norm(attended) + self._value
+    def forward(self, attended: torch.Tensor) -> torch.Tensor:
+        return self.norm(attended) + self._value
 
 
 # what a variant asks for by name, and the change that it is

@@ -28,7 +28,7 @@ def test_weights_sums_and_gradients_are_those_of_the_transcription(function, sca
     value = normal(1, 4, 5, seed=3)
     inputs = [x.requires_grad_() for x in (query, key, bias)]
     weighting = Weighting(function, scale, divisor, longest=7, dim=6)
-    arguments = weighting.arguments(PAIRS, 4, torch.float64)
+    arguments = weighting.arguments_of_pairs(PAIRS, 4, torch.float64)
     out, weights = quadratic_attention(query, key, value, bias, pairs=PAIRS, **arguments)
     expected = transcription_attention.weights(
         query,
@@ -79,7 +79,7 @@ def test_entropy_scaled_softmax_is_a_plain_one_at_the_trained_length():
         Weighting(name, "inverse_sqrt_dim", "constant", longest=4, dim=6) for name in ("softmax", "entropy_softmax")
     )
     query, key, value = normal(3, 1, 4, 6)
-    results = [quadratic_attention(query, key, value, **w.arguments(None, 4))[1] for w in (plain, entropy)]
+    results = [quadratic_attention(query, key, value, **w.arguments_of_pairs(None, 4))[1] for w in (plain, entropy)]
     torch.testing.assert_close(*results, **FLOAT64)
 
 
@@ -90,4 +90,4 @@ def test_a_row_without_weight_stays_zero_under_the_row_sum():
 
 def test_the_constant_divisor_does_not_look_at_the_mask():
     constant = Weighting("squared_relu", "inverse_sqrt_dim", "constant", longest=7, dim=4)
-    assert constant.arguments(PAIRS, 4)["divisor"] == 7.0
+    assert constant.arguments_of_pairs(PAIRS, 4)["divisor"] == 7.0

@@ -85,7 +85,7 @@ def test_no_mask_means_that_every_token_is_real_at_any_length(n, causal):
 def test_one_chunk_is_quadratic_attention_and_a_sum_over_itself():
     quad_query, quad_key, lin_query, lin_key, value = inputs = random_inputs(n=CHUNK)
     out, _, _ = mix(*inputs, mask=None)
-    quadratic, _ = quadratic_attention(quad_query, quad_key, value, **WEIGHTING.arguments(None, CHUNK))
+    quadratic, _ = quadratic_attention(quad_query, quad_key, value, **WEIGHTING.arguments_of_pairs(None, CHUNK))
     torch.testing.assert_close(out, quadratic + lin_query @ (lin_key.mT @ value) / CHUNK, **FLOAT64)
     causal, _, _ = mix(*inputs, mask=None, causal=True)
     # the first chunk of a causal model has nothing to recall

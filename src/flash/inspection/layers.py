@@ -98,6 +98,9 @@ def measure_layers(model: PreTrainedModel, batches: Iterable[tuple[Tensor, Tenso
     entrance = _Collector()
     collectors = [_Collector() for _ in encoder.layers]
     with ExitStack() as hooks:
+        # the only backend that has the weights, and that leaves padding where it is
+        hooks.callback(setattr, encoder.config, "attention_backend", encoder.config.attention_backend)
+        encoder.config.attention_backend = "reference"
         hooks.callback(encoder.layers[0].register_forward_hook(partial(_observe_entrance, entrance)).remove)
         for layer, collector in zip(encoder.layers, collectors, strict=True):
             hooks.callback(layer.register_forward_hook(partial(_observe_layer, collector)).remove)

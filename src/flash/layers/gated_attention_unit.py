@@ -9,6 +9,7 @@ from torch import Tensor
 
 from flash.layers.gated_unit import GatedUnit, TokenContext, UnitState
 from flash.ops.quadratic_attention import quadratic_attention
+from flash.ops.quadratic_attention.packed import keys_seen, squared_relu_attention
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,11 @@ class GatedAttentionUnit(GatedUnit):
 
     def attend(
         self, copies: tuple[Tensor, ...], value: Tensor, context: Any, state: Any
-    ) -> tuple[Float[Tensor, "b n e"], Float[Tensor, "b n m"]]:
+    ) -> tuple[Float[Tensor, "b n e"], Float[Tensor, "b n m"] | None]:
         """Attend to all visible tokens, those of ``state`` included."""
         query, key = copies
+        if context.backend != "reference":
+            return self._attend_within_sequences(query, key, value, context), None
         if state is not None:
             key, value = state.append(key, value)
         bias = None
@@ -57,5 +60,26 @@ class GatedAttentionUnit(GatedUnit):
             bias,
             pairs=context.pairs,
             dropout=self.attention_dropout if self.training else 0.0,
-            **self.weighting.arguments(context.pairs, key.shape[1], value.dtype),
+            **self.weighting.arguments_of_pairs(context.pairs, key.shape[1], value.dtype),
         )
+
+    def _attend_within_sequences(self, query: Tensor, key: Tensor, value: Tensor, context: Any) -> Tensor:
+        key_mask = None if context.mask is None else context.mask.flatten()
+        seen: float | Tensor = 1.0
+        if self.weighting.counts_keys:
+            wide = torch.promote_types(value.dtype, torch.float32)
+            seen = keys_seen(context.sequences, key_mask, causal=self.causal, dtype=wide)
+        attended = squared_relu_attention(
+            query.flatten(0, 1),
+            key.flatten(0, 1),
+            value.flatten(0, 1),
+            self.diagonals(context.sequences.longest),
+            sequences=context.sequences,
+            key_mask=key_mask,
+            causal=self.causal,
+            backend=context.backend,
+            **self.weighting.arguments(seen),
+        )
+        if key_mask is not None:
+            attended = attended.masked_fill(~key_mask[:, None], 0.0)
+        return attended.view_as(value)

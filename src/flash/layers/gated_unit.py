@@ -5,14 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from flash.layers.norms import RMSNorm
+from flash.ops.gated_norm import gated_rms_norm
 from flash.ops.on_device import OnDevice
 from flash.ops.quadratic_attention import Weighting
 from flash.ops.rotary import apply_rotary
+from flash.ops.sequences import Sequences
+from flash.ops.silu_split import silu_split
 from flash.ops.token_shift import shift_tokens
 
 
@@ -24,11 +28,16 @@ class TokenContext(OnDevice):
         rotary: Cosines and sines ``(n, s / 2)``; None where nothing is rotated.
         mask: True where a token is real, ``(b, n)``; None when all are.
         segments: Number of the packed sequence of each token, ``(b, n)``; None when a row is one sequence.
+        sequences: Which of the ``b n`` tokens, row behind row, make a sequence; given to all backends of the attention
+            but ``reference``.
+        backend: Implementation of the attention, see ``flash.ops.backends``.
     """
 
     rotary: tuple[Tensor, Tensor] | None = None
     mask: Tensor | None = None
     segments: Tensor | None = None
+    sequences: Sequences | None = None
+    backend: str = "reference"
 
 
 class UnitState:
@@ -112,13 +121,13 @@ class GatedUnit(nn.Module, ABC):
     @abstractmethod
     def attend(
         self, copies: tuple[Tensor, ...], value: Tensor, context: Any, state: Any
-    ) -> tuple[Float[Tensor, "b n e"], Float[Tensor, "..."]]:
-        """Return what the copies of the base attend to, and the weights."""
+    ) -> tuple[Float[Tensor, "b n e"], Float[Tensor, "..."] | None]:
+        """Return what the copies of the base attend to, and the weights where the backend has them."""
 
     def forward(
         self, x: Float[Tensor, "b n d"], context: TokenContext, state: UnitState | None = None
-    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "..."]]:
-        """Return the layer's output and the attention weights it used.
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "..."] | None]:
+        """Return the layer's output and the attention weights it used, None where the backend keeps none.
 
         Args:
             context: Positions and masks, shared by all layers.
@@ -127,16 +136,35 @@ class GatedUnit(nn.Module, ABC):
         hidden = self.norm(x) if self.norm_position == "pre" else x
         if self.shift_channels:
             hidden = self._shift(hidden, context, state)
-        gate, value, base = self.activation(self.in_proj(hidden)).split(self.widths, dim=-1)
+        gate, value, base = self._activate_and_split(self.in_proj(hidden))
         copies = tuple(copy.to(value.dtype) for copy in self.offset_scale(base))
         if context.rotary is not None:
             copies = tuple(apply_rotary(copy, *context.rotary) for copy in copies)
         attended, weights = self.attend(copies, value, context, state)
-        if self.attention_norm is not None:
-            attended = self.attention_norm(attended)
-        branch = self.out_proj(gate * attended).to(x.dtype)
+        branch = self.out_proj(self._gate(attended, gate)).to(x.dtype)
         out = x + dropout(branch, self.hidden_dropout, self.training)
         return (out if self.norm_position == "pre" else self.norm(out)), weights
+
+    def _activate_and_split(self, projected: Tensor) -> tuple[Tensor, ...]:
+        if isinstance(self.activation, nn.SiLU):
+            return silu_split(projected, self.widths)
+        return self.activation(projected).split(self.widths, dim=-1)
+
+    def _gate(self, attended: Tensor, gate: Tensor) -> Tensor:
+        norm = self.attention_norm
+        if norm is None:
+            return gate * attended
+        if isinstance(norm, RMSNorm):
+            assert norm.eps is not None
+            return gated_rms_norm(attended, gate, norm.weight, norm.eps)
+        return gate * norm(attended)
+
+    def diagonals(self, longest: int) -> Float[Tensor, " distances"] | None:
+        """Return the bias of the scores for each distance, in float32 at least."""
+        if self.relative_bias is None:
+            return None
+        diagonals: Tensor = self.relative_bias.diagonals(longest)  # type: ignore[operator]
+        return diagonals.to(torch.promote_types(diagonals.dtype, torch.float32))
 
     def _shift(self, hidden: Tensor, context: TokenContext, state: UnitState | None) -> Tensor:
         previous = None if state is None else state.shifted

@@ -12,7 +12,9 @@ from flash.layers.mixed_chunk_state import Continuation, MixedChunkState
 from flash.ops.chunk_layout import ChunkLayout
 from flash.ops.linear_attention import LinearState, recall
 from flash.ops.mixed_chunk_attention import mixed_chunk_attention
+from flash.ops.mixed_chunk_attention.packed import packed_mixed_chunk_attention
 from flash.ops.quadratic_attention import quadratic_attention
+from flash.ops.sequences import Sequences
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,12 @@ class ChunkContext(TokenContext):
     Args:
         layout: Slots of the tokens, where chunks do not begin at the first position; None where they do.
         plan: Slots of the tokens behind those of a state.
+        chunks: ``sequences``, each cut into chunks.
     """
 
     layout: ChunkLayout | None = None
     plan: Continuation | None = None
+    chunks: Sequences | None = None
 
 
 class MixedChunkUnit(GatedUnit):
@@ -49,7 +53,7 @@ class MixedChunkUnit(GatedUnit):
 
     def attend(
         self, copies: tuple[Tensor, ...], value: Tensor, context: Any, state: Any
-    ) -> tuple[Float[Tensor, "b n e"], Float[Tensor, "..."]]:
+    ) -> tuple[Float[Tensor, "b n e"], Float[Tensor, "..."] | None]:
         """Attend within and across chunks.
 
         The weights are those within chunks: ``(b, g, c, c)``, or ``(b, 1, c)`` for one new token behind a state.
@@ -60,6 +64,8 @@ class MixedChunkUnit(GatedUnit):
             if value.shape[1] == 1:
                 return self._step(copies, value, context.plan, state)
             return self._extend(copies, value, context.plan, state)
+        if context.backend != "reference":
+            return self._attend_within_sequences(copies, value, context), None
         layout = context.layout
         if layout is None:
             out, weights, _ = self._mix(copies, value, self._chunk_for(value.shape[1]), mask=context.mask)
@@ -72,6 +78,25 @@ class MixedChunkUnit(GatedUnit):
             segments=layout.segments,
         )
         return layout.take(out), weights
+
+    def _attend_within_sequences(self, copies: tuple[Tensor, ...], value: Tensor, context: Any) -> Tensor:
+        quadratic_query, quadratic_key, linear_query, linear_key = (copy.flatten(0, 1) for copy in copies)
+        attended = packed_mixed_chunk_attention(
+            quadratic_query,
+            quadratic_key,
+            linear_query,
+            linear_key,
+            value.flatten(0, 1),
+            self.diagonals(context.chunks.longest),
+            sequences=context.sequences,
+            chunks=context.chunks,
+            chunk_size=self.chunk_size,
+            weighting=self.weighting,
+            causal=self.causal,
+            linear_divisor=self.linear_divisor,
+            backend=context.backend,
+        )
+        return attended.view_as(value)
 
     def _chunk_for(self, length: int) -> int:
         # an input shorter than a chunk is one of its own length; a graph for any length cannot ask
@@ -142,7 +167,7 @@ class MixedChunkUnit(GatedUnit):
             state.chunk.values,
             None if bias is None else bias[plan.fill][:, None],
             pairs=pairs,
-            **self.weighting.arguments(pairs, self.chunk_size, value.dtype),
+            **self.weighting.arguments_of_pairs(pairs, self.chunk_size, value.dtype),
         )
         recalled = recall(linear_query, LinearState(state.sums, state.counts), divisor=self.linear_divisor)
         state.finish_chunks(plan)

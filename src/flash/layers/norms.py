@@ -4,15 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from flash.ops.scale_norm import scale_norm
+
 
 class ScaleNorm(nn.Module):
-    """Divide by the root mean square and multiply with one learned scalar.
-
-        out = x / sqrt(mean(x^2) + eps) * scale
-
-    Source: arXiv 1910.05895; the mean (not the sum) of squares and the place of ``eps`` follow arXiv 2202.10447,
-    appendix (``norm``).
-    """
+    """Divide by the root mean square and multiply with one learned scalar, see ``flash.ops.scale_norm``."""
 
     def __init__(self, eps: float) -> None:
         super().__init__()
@@ -21,9 +17,7 @@ class ScaleNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """Normalise each vector; the statistic is float32 at least, whatever the dtype of ``x``."""
-        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        inverse_rms = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
-        return (wide * inverse_rms * self.scale).to(x.dtype)
+        return scale_norm(x, self.scale, self.eps)
 
     def extra_repr(self) -> str:
         """Show the constant in ``print(model)``."""

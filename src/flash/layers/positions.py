@@ -4,7 +4,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from flash.ops.relative_bias import bucketed_bias, rotary_product_bias, toeplitz_bias
+from flash.ops.relative_bias import (
+    bucketed_bias,
+    distance_buckets,
+    rotary_product_bias,
+    rotary_product_diagonals,
+    toeplitz_bias,
+)
 from flash.ops.rotary import position_angles
 
 
@@ -38,6 +44,10 @@ class ToeplitzBias(nn.Module):
         """Return the bias of the last ``query_length`` of ``key_length`` positions (all by default)."""
         return toeplitz_bias(self.weight, query_length, key_length)
 
+    def diagonals(self, length: int) -> Float[Tensor, " distances"]:
+        """Return the bias of each distance, an odd number of them; those beyond have that of the longest one."""
+        return self.weight
+
     def extra_repr(self) -> str:
         """Show the number of distances in ``print(model)``."""
         return f"distances={self.weight.shape[0]}"
@@ -56,6 +66,13 @@ class BucketedBias(nn.Module):
         """Return the bias of the last ``query_length`` of ``key_length`` positions (all by default)."""
         return bucketed_bias(self.weight, query_length, key_length, max_distance=self.max_distance, causal=self.causal)
 
+    def diagonals(self, length: int) -> Float[Tensor, " distances"]:
+        """Return the bias of each distance between ``length`` positions."""
+        distances = torch.arange(1 - length, length, device=self.weight.device)
+        return self.weight[
+            distance_buckets(distances, self.weight.shape[0], max_distance=self.max_distance, causal=self.causal)
+        ]
+
 
 class RotaryProductBias(nn.Module):
     """Inner products of two learned vectors rotated to their positions; defined at every distance."""
@@ -68,3 +85,7 @@ class RotaryProductBias(nn.Module):
     def forward(self, query_length: int, key_length: int | None = None) -> Float[Tensor, "n m"]:
         """Return the bias of the last ``query_length`` of ``key_length`` positions (all by default)."""
         return rotary_product_bias(self.left, self.right, query_length, key_length)
+
+    def diagonals(self, length: int) -> Float[Tensor, " distances"]:
+        """Return the bias of each distance between ``length`` positions."""
+        return rotary_product_diagonals(self.left, self.right, length)

@@ -1,7 +1,7 @@
 """What the configurations of all architectures share."""
 
 import math
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -16,6 +16,15 @@ PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_class
 @strict
 class BaseConfiguration(HubCodeConfigMixin, PreTrainedConfig):
     """Checks of single settings, and the refusal of another architecture's folder."""
+
+    # of a run, not of the weights: it is not saved with them
+    attention_backend: Literal["auto", "reference", "blocked", "fused"] = "auto"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``PreTrainedConfig.to_dict`` does, without what is of one run only."""
+        held = super().to_dict()
+        held.pop("attention_backend", None)
+        return held
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Self:

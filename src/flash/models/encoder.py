@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast
-from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from flash.errors import InputError
 from flash.layers.gated_unit import GatedUnit, TokenContext
 from flash.models.cache import prepare_cache
+from flash.models.execution import Execution, plan_execution
 from flash.models.hub_code import HubCodeModelMixin
 from flash.models.initialization import initialize
 from flash.models.inputs import (
@@ -26,6 +27,7 @@ from flash.models.inputs import (
     real_tokens,
 )
 from flash.ops.rotary import rotary_angles
+from flash.ops.sequences import Sequences
 
 
 class GatedPreTrainedModel(HubCodeModelMixin, PreTrainedModel):
@@ -108,8 +110,8 @@ class GatedEncoder(GatedPreTrainedModel):
         """Replace the word embeddings."""
         self.embeddings.word_embeddings = value
 
+    @can_return_tuple
     @merge_with_config_defaults
-    @capture_outputs
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -185,19 +187,74 @@ class GatedEncoder(GatedPreTrainedModel):
         else:
             check_token_types(token_type_ids, shape, self.config.type_vocab_size)
 
-        hidden_states = self.embeddings(inputs_embeds, token_type_ids, position_ids)
-        rotary = None
-        if self.rotates:
-            rotary = rotary_angles(
-                length, self.config.query_key_dim, start=past_length, device=device, dtype=hidden_states.dtype
+        plan = Execution("reference", mask)
+        if cache is None:
+            plan = plan_execution(
+                self.config.attention_backend,
+                self.layers[0],  # type: ignore[arg-type]
+                mask=mask,
+                segments=seq_idx,
+                shape=shape,
+                device=device,
+                weights_wanted=bool(kwargs.get("output_attentions", self.config.output_attentions)),
             )
-        context = self.make_context(TokenContext(rotary, mask, seq_idx), shape, cache)
+        if plan.packing is not None:
+            inputs_embeds, token_type_ids, position_ids = map(
+                plan.packing.pack, (inputs_embeds, token_type_ids, position_ids)
+            )
+        common = self._common_context(plan, seq_idx, inputs_embeds, past_length)
+        outputs = self.encode(
+            self.embeddings(inputs_embeds, token_type_ids, position_ids),
+            self.make_context(common, shape, cache),
+            cache,
+            **kwargs | {"return_dict": True},
+        )
+        if cache is not None:
+            self.count_cached(cache, length)
+        if plan.packing is not None:
+            outputs.last_hidden_state = plan.packing.unpack(outputs.last_hidden_state)
+            if outputs.hidden_states is not None:
+                # those that were not asked for are None
+                outputs.hidden_states = tuple(x if x is None else plan.packing.unpack(x) for x in outputs.hidden_states)
+        return outputs
+
+    @capture_outputs
+    def encode(
+        self, hidden_states: Tensor, context: TokenContext, cache: Cache | None, **kwargs: Any
+    ) -> BaseModelOutputWithPast:
+        """Run the layers on embeddings ``(batch_size, sequence_length, hidden_size)``, or ``(1, tokens, hidden_size)``.
+
+        Args:
+            context: What the layers know about the tokens.
+            cache: What was seen before.
+            **kwargs: ``output_hidden_states`` and ``output_attentions``.
+        """
         states = [None] * len(self.layers) if cache is None else [self.layer_state(layer) for layer in cache.layers]
         for layer, state in zip(self.layers, states, strict=True):
             hidden_states, _ = layer(hidden_states, context, state)
-        if cache is not None:
-            self.count_cached(cache, length)
         return BaseModelOutputWithPast(last_hidden_state=self.final_norm(hidden_states), past_key_values=cache)
+
+    def _common_context(
+        self, plan: Execution, segments: Tensor | None, inputs_embeds: Tensor, past_length: int
+    ) -> TokenContext:
+        """Describe the tokens as the layers are to see them."""
+        batch_size, length = inputs_embeds.shape[:2]
+        device, sequences = inputs_embeds.device, None
+        if plan.packing is not None:
+            sequences = plan.packing.sequences
+            segments = sequences.numbers()[None]
+            length = sequences.longest
+        elif plan.backend != "reference":
+            sequences = Sequences.rows(batch_size, length, device)
+        rotary = None
+        if self.rotates:
+            rotary = rotary_angles(
+                length, self.config.query_key_dim, start=past_length, device=device, dtype=inputs_embeds.dtype
+            )
+            if plan.packing is not None:
+                positions = plan.packing.sequences.positions()
+                rotary = (rotary[0][positions], rotary[1][positions])
+        return TokenContext(rotary, plan.mask, segments, sequences, plan.backend)
 
     @staticmethod
     def layer_state(cache_layer: Any) -> Any:

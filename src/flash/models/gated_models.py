@@ -41,6 +41,12 @@ def relative_bias_of(config: GatedAttentionConfig) -> nn.Module | None:
     return None
 
 
+def activation_of(name: str) -> nn.Module:
+    """Build an activation by the name that transformers has for it."""
+    # of the same function transformers has a class of its own, which the units do not know
+    return nn.SiLU() if name in ("silu", "swish") else ACT2FN[name]
+
+
 def unit_arguments(config: GatedAttentionConfig, *, copies: int) -> dict[str, Any]:
     """Return the arguments of ``flash.layers.gated_unit.GatedUnit`` for one layer."""
     return {
@@ -56,7 +62,7 @@ def unit_arguments(config: GatedAttentionConfig, *, copies: int) -> dict[str, An
             longest=config.score_length,
             dim=config.query_key_dim,
         ),
-        "activation": ACT2FN[config.hidden_act],
+        "activation": activation_of(config.hidden_act),
         "relative_bias": relative_bias_of(config),
         "norm_position": config.norm_position,
         "attention_norm_eps": config.layer_norm_eps if config.attention_norm else None,

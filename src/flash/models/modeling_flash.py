@@ -61,6 +61,9 @@ class FLASHModel(FLASHPreTrainedModel, GatedEncoder):
 
     def make_context(self, common: TokenContext, shape: tuple[int, int], cache: Cache | None) -> ChunkContext:
         """Lay the tokens out in chunks that begin with the first real token of a sequence."""
+        if common.backend != "reference":
+            assert common.sequences is not None
+            return ChunkContext(**vars(common), chunks=common.sequences.cut(self.config.chunk_size))
         layout, plan = None, None
         if cache is not None:
             plan = cache.layers[0].state.continuation(common.mask)

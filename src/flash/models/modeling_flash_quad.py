@@ -56,6 +56,8 @@ class FLASHQuadModel(FLASHQuadPreTrainedModel, GatedEncoder):
 
     def make_context(self, common: TokenContext, shape: tuple[int, int], cache: Cache | None) -> QuadraticContext:
         """Mark which pairs of tokens count."""
+        if common.backend != "reference":
+            return QuadraticContext(**vars(common))
         mask = key_mask = common.mask
         length, past_length = shape[1], 0
         if cache is not None:

@@ -3,7 +3,6 @@
 from typing import ClassVar
 
 from torch import nn
-from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -13,6 +12,7 @@ from flash.layers.norms import RMSNorm
 from flash.layers.offset_scale import QueryKeyScale
 from flash.models.configuration_gau_alpha import GAUAlphaConfig
 from flash.models.encoder import EncoderEmbeddings, GatedEncoder, GatedPreTrainedModel
+from flash.models.gated_models import activation_of
 from flash.models.language_model_heads import MaskedLMMixin, PlainLMHead
 from flash.models.task_heads import (
     MultipleChoiceMixin,
@@ -54,7 +54,7 @@ class GAUAlphaLayer(GradientCheckpointingLayer, GatedAttentionUnit):
                 longest=config.max_position_embeddings,
                 dim=config.attention_key_size,
             ),
-            activation=ACT2FN[config.hidden_act],
+            activation=activation_of(config.hidden_act),
             norm_position="post",
             use_bias=False,
             attention_dropout=config.attention_probs_dropout_prob,
@@ -84,6 +84,8 @@ class GAUAlphaModel(GAUAlphaPreTrainedModel, GatedEncoder):
 
     def make_context(self, common: TokenContext, shape: tuple[int, int], cache: Cache | None) -> QuadraticContext:
         """Mark which pairs of tokens count."""
+        if common.backend != "reference":
+            return QuadraticContext(**vars(common))
         pairs = visible_pairs(
             shape[1],
             shape[1],

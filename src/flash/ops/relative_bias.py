@@ -95,6 +95,14 @@ def rotary_product_bias(
     return rotated_left @ rotated_right.mT
 
 
+def rotary_product_diagonals(
+    left: Float[Tensor, "1 s"], right: Float[Tensor, "1 s"], length: int
+) -> Float[Tensor, " distances"]:
+    """Compute ``rotary_product_bias`` for each distance from ``1 - length`` to ``length - 1``."""
+    cos, sin = rotary_angles(2 * length - 1, left.shape[-1], start=1 - length, device=left.device, dtype=left.dtype)
+    return (apply_rotary(right.expand(2 * length - 1, -1), cos, sin) @ left.mT)[:, 0]
+
+
 def _distances(query_length: int, key_length: int, device: torch.device) -> Int[Tensor, "n m"]:
     positions = torch.arange(key_length, device=device)
     return positions - (torch.arange(query_length, device=device) + (key_length - query_length))[:, None]

@@ -68,7 +68,7 @@ def mixed_chunk_attention(
         value.reshape(flat),
         bias,
         pairs=pairs,
-        **weighting.arguments(pairs, chunk_size, value.dtype),
+        **weighting.arguments_of_pairs(pairs, chunk_size, value.dtype),
     )  # (b g, c, e), (b g, c, c)
 
     in_chunks = (batch_size, chunks, chunk_size, -1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from flash.ops.visibility import visible_counts
@@ -41,24 +41,43 @@ class Weighting:
     longest: int
     dim: int
 
-    def arguments(
+    @property
+    def counts_keys(self) -> bool:
+        """Whether ``arguments`` needs the number of keys that each query sees."""
+        return self.function == "entropy_softmax" or (
+            self.function != "softmax" and self.score_divisor == "true_length"
+        )
+
+    def arguments(self, seen: float | Float[Tensor, "*queries"]) -> dict[str, Any]:
+        """Return ``scale``, ``divisor`` and ``row_sum``.
+
+        Args:
+            seen: Number of keys that each query sees, in float32 at least; of no account unless ``counts_keys``.
+        """
+        inverse_root = self.dim**-0.5
+        if self.function == "softmax":
+            return {"scale": inverse_root}
+        if self.function == "entropy_softmax":
+            entropy = seen.log() if isinstance(seen, Tensor) else math.log(seen)
+            return {"scale": entropy * (inverse_root / math.log(self.longest))}
+        row_sum = self.score_divisor == "row_sum"
+        length = seen if self.score_divisor == "true_length" else float(self.longest)
+        if self.score_scale == "inverse_length":
+            return {"scale": 1.0 / length, "row_sum": row_sum}
+        divisor = 1.0 if row_sum else length
+        return {"scale": inverse_root, "divisor": divisor, "row_sum": row_sum}
+
+    def arguments_of_pairs(
         self, pairs: Bool[Tensor, "b n m"] | None, key_length: int, dtype: torch.dtype = torch.float32
     ) -> dict[str, Any]:
-        """Return ``function``, ``scale``, ``divisor`` and ``row_sum`` for keys of which ``pairs`` count.
+        """Return what ``arguments`` does, and ``function``, for keys of which ``pairs`` count.
 
         Args:
             dtype: That of queries and keys; the numbers are float32 at least.
         """
-        inverse_root = self.dim**-0.5
-        if self.function == "softmax":
-            return {"function": "softmax", "scale": inverse_root}
-        seen = float(key_length) if pairs is None else visible_counts(pairs, torch.promote_types(dtype, torch.float32))
-        if self.function == "entropy_softmax":
-            entropy = math.log(seen) if isinstance(seen, float) else seen.log()
-            return {"function": "softmax", "scale": entropy * (inverse_root / math.log(self.longest))}
-        row_sum = self.score_divisor == "row_sum"
-        length = seen if self.score_divisor == "true_length" else float(self.longest)
-        if self.score_scale == "inverse_length":
-            return {"function": self.function, "scale": 1.0 / length, "row_sum": row_sum}
-        divisor = 1.0 if row_sum else length
-        return {"function": self.function, "scale": inverse_root, "divisor": divisor, "row_sum": row_sum}
+        seen: float | Tensor = 1.0
+        if self.counts_keys:
+            wide = torch.promote_types(dtype, torch.float32)
+            seen = float(key_length) if pairs is None else visible_counts(pairs, wide)
+        function = "softmax" if self.function in SELF_NORMALIZED else self.function
+        return {"function": function} | self.arguments(seen)

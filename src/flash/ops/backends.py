@@ -1,0 +1,57 @@
+"""Which implementation of the attention can run where, and why another cannot."""
+
+import os
+from importlib.util import find_spec
+
+import torch
+
+from flash.errors import InputError
+
+BACKENDS = ("auto", "reference", "blocked", "fused")
+# the first with bfloat16 matrix units and the asynchronous copies that the kernels are made for
+OLDEST_CAPABILITY = (8, 0)
+
+
+def choose_backend(wanted: str, *, device: torch.device, only_reference: str | None = None) -> str:
+    """Return ``reference``, ``blocked`` or ``fused``.
+
+    ``auto`` takes ``fused`` where it can run, else ``blocked``; the reference where only that computes what is asked.
+
+    Args:
+        wanted: One of ``BACKENDS``.
+        device: Where the tensors are.
+        only_reference: What is asked that no other backend computes; None where there is nothing.
+
+    Raises:
+        InputError: What is wanted cannot run; the message says why.
+    """
+    if wanted == "reference":
+        return wanted
+    if only_reference is not None:
+        if wanted == "auto":
+            return "reference"
+        raise InputError(f"attention_backend={wanted!r} does not compute {only_reference}; 'auto' and 'reference' do")
+    if wanted == "blocked":
+        return wanted
+    obstacle = fused_obstacle(device)
+    if wanted == "auto":
+        # the interpreter of Triton is for tests
+        return "fused" if device.type == "cuda" and obstacle is None else "blocked"
+    if obstacle is not None:
+        raise InputError(f"attention_backend='fused' cannot run: {obstacle}; 'auto' and 'blocked' do without")
+    return wanted
+
+
+def fused_obstacle(device: torch.device) -> str | None:
+    """Say why the Triton kernels cannot run on a device; None where they can."""
+    if find_spec("triton") is None:
+        return "triton is not installed"
+    if device.type != "cuda":
+        if os.environ.get("TRITON_INTERPRET") == "1":
+            return None
+        return f"the kernels need a CUDA device, the tensors are on {device.type!r}"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < OLDEST_CAPABILITY and torch.version.hip is None:
+        found, needed = (".".join(map(str, pair)) for pair in (capability, OLDEST_CAPABILITY))
+        return f"the kernels need compute capability {needed}, {torch.cuda.get_device_name(device)} has {found}"
+    return None

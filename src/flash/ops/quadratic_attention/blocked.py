@@ -1,0 +1,339 @@
+"""Squared-ReLU attention in memory linear in the length: a block of queries at a time, recomputed in the backward.
+
+Plain PyTorch on any device, registered as operations: ``torch.compile`` and ``torch.export`` do not look inside.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from flash.ops.attention_weights import SMALLEST_ROW_SUM
+from flash.ops.sequences import Sequences
+
+# Weights held at once; a block has at least this many queries
+BLOCK_WEIGHTS = 1 << 20
+FEWEST_QUERIES = 64
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Neighbouring sequences of one length: ``count`` of ``length`` tokens, the first of them at token ``begin``."""
+
+    begin: int
+    count: int
+    length: int
+
+    def rows(self, x: Tensor) -> Tensor:
+        """View the tokens of the run as ``(count, length, ...)``."""
+        return x[self.begin : self.begin + self.count * self.length].view(self.count, self.length, *x.shape[1:])
+
+    def blocks(self, causal: bool) -> Iterator[tuple[slice, slice]]:
+        """Cut the queries; give the slice of each block, and of the keys that it may see."""
+        queries = max(FEWEST_QUERIES, BLOCK_WEIGHTS // (self.count * self.length))
+        for begin in range(0, self.length, queries):
+            end = min(begin + queries, self.length)
+            yield slice(begin, end), slice(0, end if causal else self.length)
+
+    def reach(self, queries: slice, keys: slice) -> slice:
+        """Say which of the distances, from ``1 - length`` to ``length - 1``, lie between them."""
+        return slice(self.length - queries.stop, self.length - 1 - queries.start + keys.stop)
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What decides the scores; see ``blocked_forward`` for the meaning of each."""
+
+    query: Tensor
+    key: Tensor
+    diagonals: Tensor | None
+    key_mask: Tensor | None
+    row_factor: Tensor | None
+    scale: float
+    causal: bool
+
+    def line(self, run: _Run) -> Tensor | None:
+        """Give the bias of each distance in the run, ``(2 length - 1,)``."""
+        return None if self.diagonals is None else line_of_distances(self.diagonals, run.length)
+
+    def roots(self, run: _Run, line: Tensor | None, queries: slice, keys: slice) -> Tensor:
+        """Return the positive part of the scores, ``(count, queries, keys)``: its square is the weight."""
+        query, key = run.rows(self.query)[:, queries], run.rows(self.key)[:, keys]
+        if line is None:
+            scores = (query @ key.mT).mul_(self.scale)
+        else:
+            bias = line[run.reach(queries, keys)].unfold(0, keys.stop, 1).flip(0)  # (queries, keys)
+            scores = torch.baddbmm(bias.expand(run.count, -1, -1), query, key.mT, alpha=self.scale)
+        if self.row_factor is not None:
+            scores.mul_(run.rows(self.row_factor)[:, queries, None])
+        roots = scores.relu_()
+        if self.key_mask is not None:
+            roots.masked_fill_(~run.rows(self.key_mask)[:, None, keys], 0.0)
+        if self.causal:
+            # among the keys up to the last query of the block, only those beside the queries can be behind one
+            roots[..., queries].tril_()
+        return roots
+
+
+@torch.library.custom_op("flash::squared_relu_attention_blocked", mutates_args=())
+def blocked_forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    diagonals: Tensor | None,
+    key_mask: Tensor | None,
+    row_factor: Tensor | None,
+    runs: Sequence[int],
+    scale: float,
+    row_sum: bool,
+    causal: bool,
+) -> tuple[Tensor, Tensor]:
+    """Sum the values by their weights, ``relu(row_factor[i] * (scale * query[i] . key[j] + bias[j - i]))^2``.
+
+    Args:
+        query: ``(t, s)``, like ``key``; ``value`` is ``(t, e)``.
+        diagonals: Bias of each distance, ``(2 L - 1,)``, in the dtype of the others.
+        key_mask: True where a key counts, ``(t,)``.
+        row_factor: ``(t,)``.
+        runs: Counts and lengths of neighbouring sequences, in turn.
+        scale: Factor on the dot products.
+        row_sum: Divide by the sum of the weights.
+        causal: Hide the keys behind a query.
+
+    Returns:
+        The sums ``(t, e)``; and what each was divided by, ``(t,)``, float32 at least, empty without ``row_sum``.
+    """
+    wide = torch.promote_types(value.dtype, torch.float32)
+    out = torch.empty_like(value)
+    row_sums = value.new_empty(value.shape[0] if row_sum else 0, dtype=wide)
+    scores = _Scores(query, key, diagonals, key_mask, row_factor, scale, causal)
+    for run in _runs(runs):
+        line = scores.line(run)
+        for queries, keys in run.blocks(causal):
+            weights = scores.roots(run, line, queries, keys).square_()
+            summed = weights @ run.rows(value)[:, keys]
+            if row_sum:
+                sums = weights.sum(dim=-1, dtype=wide).clamp(min=SMALLEST_ROW_SUM)
+                run.rows(row_sums)[:, queries] = sums
+                summed = summed / sums[..., None]
+            run.rows(out)[:, queries] = summed
+    return out, row_sums
+
+
+@torch.library.custom_op("flash::squared_relu_attention_blocked_backward", mutates_args=())
+def blocked_backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    diagonals: Tensor | None,
+    key_mask: Tensor | None,
+    row_factor: Tensor | None,
+    out: Tensor,
+    row_sums: Tensor,
+    runs: Sequence[int],
+    scale: float,
+    causal: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of query, key, value and diagonals; the last is empty where there are none.
+
+    ``out`` and ``row_sums`` are what ``blocked_forward`` returned for the other arguments.
+    """
+    wide = torch.promote_types(value.dtype, torch.float32)
+    row_sum = row_sums.numel() > 0
+    grad_query, grad_key, grad_value = (torch.empty_like(x) for x in (query, key, value))
+    grad_diagonals = value.new_zeros(0 if diagonals is None else diagonals.shape[0], dtype=wide)
+    inner = (grad.to(wide) * out.to(wide)).sum(dim=-1) if row_sum else None  # (t,)
+    scores = _Scores(query, key, diagonals, key_mask, row_factor, scale, causal)
+    for run in _runs(runs):
+        key_sum, value_sum = _Sum(run.rows(grad_key)), _Sum(run.rows(grad_value))
+        line = scores.line(run)
+        grad_line = None if line is None else torch.zeros_like(line, dtype=wide)
+        for queries, keys in run.blocks(causal):
+            roots = scores.roots(run, line, queries, keys)
+            grad_out = run.rows(grad)[:, queries]
+            if inner is None:
+                grad_weights = grad_out @ run.rows(value)[:, keys].mT
+            else:
+                # out = (weights v) / sum(weights): all weights of a row have the same gradient through the sum
+                sums = run.rows(row_sums)[:, queries, None]
+                grad_out = grad_out / sums
+                shared = run.rows(inner)[:, queries, None] / sums
+                grad_weights = (grad_out @ run.rows(value).to(wide)[:, keys].mT - shared).to(value.dtype)
+                grad_out = grad_out.to(value.dtype)
+            value_sum.add(keys, roots.square().mT @ grad_out)
+            grad_scores = grad_weights.mul_(roots)  # half of it: d(root^2) = 2 root d(root)
+            if row_factor is not None:
+                grad_scores.mul_(run.rows(row_factor)[:, queries, None])
+            if grad_line is not None:
+                sums = _sum_along_diagonals(grad_scores.sum(dim=0, dtype=wide))
+                grad_line[run.reach(queries, keys)].add_(sums, alpha=2.0)
+            run.rows(grad_query)[:, queries] = (grad_scores @ run.rows(key)[:, keys]).mul_(2.0 * scale)
+            key_sum.add(keys, (grad_scores.mT @ run.rows(query)[:, queries]).mul_(2.0 * scale))
+        key_sum.finish()
+        value_sum.finish()
+        if grad_line is not None:
+            _add_line(grad_diagonals, grad_line)
+    return grad_query, grad_key, grad_value, grad_diagonals
+
+
+class _Sum:
+    """Adds up blocks in float32 at least, and without a copy where there is only one."""
+
+    def __init__(self, result: Tensor) -> None:
+        self.result = result
+        self.total: Tensor | None = None
+        self.blocks = 0
+
+    def add(self, rows: slice, block: Tensor) -> None:
+        """Add ``block`` to the first rows."""
+        self.blocks += 1
+        if self.blocks == 1 and block.shape == self.result.shape:
+            self.result.copy_(block)
+            return
+        if self.total is None:
+            wide = torch.promote_types(block.dtype, torch.float32)
+            self.total = torch.zeros_like(self.result, dtype=wide)
+            if self.blocks > 1:
+                self.total.copy_(self.result)
+        self.total[:, rows] += block
+
+    def finish(self) -> None:
+        """Write the sum."""
+        if self.total is not None:
+            self.result.copy_(self.total)
+
+
+def _runs(runs: Sequence[int]) -> Iterator[_Run]:
+    begin = 0
+    for count, length in zip(runs[::2], runs[1::2], strict=True):
+        if count and length:
+            yield _Run(begin, count, length)
+        begin += count * length
+
+
+def line_of_distances(diagonals: Tensor, length: int) -> Tensor:
+    """Give the bias of each distance between ``length`` positions, ``(2 length - 1,)``, as ``toeplitz_bias`` does."""
+    longest = diagonals.shape[0] // 2 + 1
+    if length <= longest:
+        return diagonals[longest - length : longest + length - 1]
+    beyond = length - longest
+    return torch.cat((diagonals[:1].expand(beyond), diagonals, diagonals[-1:].expand(beyond)))
+
+
+def _add_line(grad_diagonals: Tensor, grad_line: Tensor) -> None:
+    """Add the gradient of ``line_of_distances``."""
+    length, longest = grad_line.shape[0] // 2 + 1, grad_diagonals.shape[0] // 2 + 1
+    if length <= longest:
+        grad_diagonals[longest - length : longest + length - 1] += grad_line
+        return
+    beyond = length - longest
+    grad_diagonals += grad_line[beyond:-beyond]
+    grad_diagonals[0] += grad_line[:beyond].sum()
+    grad_diagonals[-1] += grad_line[-beyond:].sum()
+
+
+def _sum_along_diagonals(x: Tensor) -> Tensor:
+    """Sum the entries ``(q, m)`` of each distance ``column - row``, from ``1 - q`` to ``m - 1``."""
+    rows, columns = x.shape
+    # with one entry less a row, each row moves one column to the right of the one before
+    skewed = torch.nn.functional.pad(x.flip(0), (0, rows)).flatten()[:-rows]
+    return skewed.view(rows, rows + columns - 1).sum(dim=0)
+
+
+@blocked_forward.register_fake
+def _(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    diagonals: Tensor | None,
+    key_mask: Tensor | None,
+    row_factor: Tensor | None,
+    runs: Sequence[int],
+    scale: float,
+    row_sum: bool,
+    causal: bool,
+) -> tuple[Tensor, Tensor]:
+    wide = torch.promote_types(value.dtype, torch.float32)
+    return torch.empty_like(value), value.new_empty(value.shape[0] if row_sum else 0, dtype=wide)
+
+
+@blocked_backward.register_fake
+def _(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    diagonals: Tensor | None,
+    key_mask: Tensor | None,
+    row_factor: Tensor | None,
+    out: Tensor,
+    row_sums: Tensor,
+    runs: Sequence[int],
+    scale: float,
+    causal: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    wide = torch.promote_types(value.dtype, torch.float32)
+    grad_diagonals = value.new_empty(0 if diagonals is None else diagonals.shape[0], dtype=wide)
+    return torch.empty_like(query), torch.empty_like(key), torch.empty_like(value), grad_diagonals
+
+
+def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+    query, key, value, diagonals, key_mask, row_factor, ctx.runs, ctx.scale, row_sum, ctx.causal = inputs
+    out, row_sums = output
+    # without the division the backward does not need what came out
+    out = out if row_sum else out.new_empty(0)
+    ctx.save_for_backward(query, key, value, diagonals, key_mask, row_factor, out, row_sums)
+    ctx.mark_non_differentiable(row_sums)
+
+
+def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    # once only: gradient checkpointing recomputes what is saved when it is read
+    saved = ctx.saved_tensors
+    diagonals = saved[3]
+    with torch.autocast(grad.device.type, enabled=False):
+        *grads, grad_diagonals = blocked_backward(grad.contiguous(), *saved, list(ctx.runs), ctx.scale, ctx.causal)
+    bias = None if diagonals is None else grad_diagonals.to(diagonals.dtype)
+    return (*grads, bias, None, None, None, None, None, None)
+
+
+blocked_forward.register_autograd(_backward, setup_context=_setup_context)
+
+
+def squared_relu_attention(
+    query: Float[Tensor, "t s"],
+    key: Float[Tensor, "t s"],
+    value: Float[Tensor, "t e"],
+    diagonals: Float[Tensor, " distances"] | None,
+    *,
+    sequences: Sequences,
+    scale: float | Float[Tensor, " t"],
+    divisor: float | Float[Tensor, " t"] = 1.0,
+    row_sum: bool = False,
+    key_mask: Bool[Tensor, " t"] | None = None,
+    causal: bool = False,
+) -> Float[Tensor, "t e"]:
+    """Compute what ``flash.ops.quadratic_attention.packed.squared_relu_attention`` describes.
+
+    Scores and weights have the dtype of ``value``; float16, which could not hold them, is computed in float32.
+    """
+    dtype = value.dtype
+    working = torch.float32 if dtype == torch.float16 else dtype
+    row_factor = None
+    if isinstance(divisor, Tensor):
+        row_factor = divisor.rsqrt().to(working)
+    elif divisor != 1.0:
+        # relu(x)^2 / divisor = relu(x / sqrt(divisor))^2: no pass of its own, and nothing leaves the range
+        scale = scale * divisor**-0.5
+        diagonals = None if diagonals is None else diagonals * divisor**-0.5
+    if isinstance(scale, Tensor):
+        query, scale = query * scale[:, None], 1.0
+    query, key, value = (x.to(working).contiguous() for x in (query, key, value))
+    diagonals = None if diagonals is None else diagonals.to(working)
+    runs = [number for run in sequences.runs for number in run]
+    with torch.autocast(value.device.type, enabled=False):
+        out, _ = blocked_forward(query, key, value, diagonals, key_mask, row_factor, runs, scale, row_sum, causal)
+    return out.to(dtype)

@@ -1,0 +1,203 @@
+"""Every backend of the attention, and leaving padding out, give what the reference gives."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flash import (
+    FLASHConfig,
+    FLASHForCausalLM,
+    FLASHForMaskedLM,
+    FLASHModel,
+    FLASHQuadConfig,
+    FLASHQuadForCausalLM,
+    FLASHQuadForMaskedLM,
+    FLASHQuadModel,
+    GAUAlphaConfig,
+    GAUAlphaModel,
+)
+from flash.errors import InputError
+from flash.models.token_packing import pack_tokens
+
+from helpers import CURED, FLOAT64, few_examples, normal, random_tokens
+
+CPU = torch.device("cpu")
+SIZES = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "query_key_dim": 8, "max_position_embeddings": 16}
+
+
+FAMILIES = {
+    "flash_quad": (FLASHQuadConfig, FLASHQuadForMaskedLM, FLASHQuadForCausalLM),
+    "flash": (FLASHConfig, FLASHForMaskedLM, FLASHForCausalLM),
+}
+
+
+def both(settings, family="flash_quad"):
+    """The same model with the reference and with blocks, in float64."""
+    configuration, *classes = FAMILIES[family]
+    settings = SIZES | ({"chunk_size": 4} if family == "flash" else {}) | settings
+    model = classes[settings.get("causal", False)](configuration(**settings)).double()
+    with torch.no_grad():
+        for seed, parameter in enumerate(model.parameters()):
+            parameter.add_(normal(*parameter.shape, seed=seed), alpha=0.3)
+    other = copy.deepcopy(model)
+    model.config.attention_backend, other.config.attention_backend = "reference", "blocked"
+    return model.eval(), other.eval()
+
+
+SETTINGS = [
+    CURED,
+    {},
+    {"score_divisor": "true_length", "token_shift": 0.25},
+    {"score_scale": "inverse_sqrt_dim", "score_divisor": "row_sum", "relative_bias": "bucketed"},
+    {"score_divisor": "true_length", "score_scale": "inverse_sqrt_dim", "relative_bias": "rotary_product"},
+]
+
+
+def batches():
+    tokens = random_tokens(3, 11)
+    mask = torch.ones_like(tokens)
+    mask[0, 7:], mask[1, :3] = 0, 0
+    holes = mask.clone()
+    holes[2, 5] = 0
+    segments = torch.tensor([[0] * 4 + [1] * 7, [3] * 11, [0] * 1 + [5] * 9 + [0]])
+    return {
+        "no padding": {"input_ids": tokens},
+        "all real": {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)},
+        "padding": {"input_ids": tokens, "attention_mask": mask},
+        "packed": {"input_ids": tokens, "seq_idx": segments},
+        "packed and padded": {"input_ids": tokens, "seq_idx": segments, "attention_mask": mask},
+        "padding inside": {"input_ids": tokens, "attention_mask": holes},
+    }
+
+
+@pytest.mark.parametrize("family", ["flash_quad", "flash"])
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("kind", batches())
+def test_hidden_states_logits_and_gradients_are_those_of_the_reference(settings, family, kind):
+    batch = batches()[kind]
+    if family == "flash" and kind == "padding inside":
+        pytest.skip("refused: see test_an_explicit_wish_that_cannot_be_met_says_why")
+    real = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
+    labels = torch.where(real, batch["input_ids"], -100)
+    results = []
+    for model in both(settings, family):
+        outputs = model(**batch, labels=labels, output_hidden_states=True)
+        gradients = torch.autograd.grad(outputs.loss, list(model.parameters()), materialize_grads=True)
+        results.append([outputs.logits[real], *(state[real] for state in outputs.hidden_states), *gradients])
+    torch.testing.assert_close(results[1], results[0], **FLOAT64)
+
+
+@pytest.mark.parametrize("family", ["flash_quad", "flash"])
+def test_a_causal_model_gives_the_same_too(family):
+    tokens = random_tokens(2, 11)
+    mask = torch.ones_like(tokens)
+    mask[0, 8:] = 0
+    for batch in ({}, {"attention_mask": mask}):
+        reference, blocked = both({**CURED, "causal": True}, family)
+        blocked.config.attention_backend = "auto"
+        for training in (False, True):
+            found, expected = (
+                model.train(training)(input_ids=tokens, use_cache=False, **batch).logits[mask.bool()]
+                for model in (blocked, reference)
+            )
+            torch.testing.assert_close(found, expected, **FLOAT64)
+
+
+def test_what_is_padding_is_zero_where_it_was_left_out():
+    _, model = both(CURED)
+    mask = torch.tensor([[1] * 6 + [0] * 5])
+    states = model(random_tokens(1, 11), attention_mask=mask, output_hidden_states=True).hidden_states
+    assert all(not state[0, 6:].any() for state in states)
+    assert all(state.shape == (1, 11, 16) for state in states)
+
+
+def test_auto_gives_attention_weights_when_they_are_asked_for():
+    reference, model = both(CURED)
+    model.config.attention_backend = "auto"
+    batch = batches()["padding"]
+    found, expected = (m(**batch, output_attentions=True).attentions for m in (model, reference))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("build", "batch", "message"),
+    [
+        (lambda: FLASHQuadModel(FLASHQuadConfig(**SIZES)), {"output_attentions": True}, "attention weights"),
+        (
+            lambda: FLASHQuadModel(
+                FLASHQuadConfig(**SIZES, attention_function="softmax", score_scale="inverse_sqrt_dim")
+            ),
+            {},
+            "attention function 'softmax'",
+        ),
+        (
+            lambda: FLASHModel(FLASHConfig(**SIZES, chunk_size=4)),
+            {"attention_mask": torch.tensor([[1, 0, 1, 1]])},
+            "padding inside a sequence",
+        ),
+        (
+            lambda: GAUAlphaModel(
+                GAUAlphaConfig(
+                    vocab_size=20,
+                    hidden_size=16,
+                    num_hidden_layers=1,
+                    intermediate_size=32,
+                    attention_key_size=8,
+                    normalization="squared_relu",
+                )
+            ).train(),
+            {},
+            "dropout of attention weights",
+        ),
+    ],
+)
+def test_an_explicit_wish_that_cannot_be_met_says_why(build, batch, message):
+    model = build()
+    model.config.attention_backend = "blocked"
+    with pytest.raises(InputError, match=message):
+        model(random_tokens(1, 4), **batch)
+    model.config.attention_backend = "auto"
+    model(random_tokens(1, 4), **batch)
+
+
+def test_the_fused_backend_names_what_it_lacks_on_a_cpu(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    model = FLASHQuadModel(FLASHQuadConfig(**SIZES, attention_backend="fused"))
+    with pytest.raises(InputError, match=r"attention_backend='fused' cannot run: (triton is not|the kernels need)"):
+        model(random_tokens(1, 4))
+
+
+def test_the_backend_is_a_setting_of_a_run_and_not_saved(tmp_path):
+    model = FLASHQuadModel(FLASHQuadConfig(**SIZES, attention_backend="blocked"))
+    model.save_pretrained(tmp_path)
+    assert "attention_backend" not in (tmp_path / "config.json").read_text()
+    assert FLASHQuadModel.from_pretrained(tmp_path).config.attention_backend == "auto"
+    again = FLASHQuadModel.from_pretrained(tmp_path, attention_backend="reference")
+    assert again.config.attention_backend == "reference"
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(Exception, match="attention_backend"):
+        FLASHQuadConfig(**SIZES, attention_backend="flash_attention_3")
+
+
+@few_examples
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6), st.integers(0, 3)), min_size=1, max_size=5))
+def test_packing_keeps_every_real_token_once_and_in_order(rows):
+    width = max(sum(row) for row in rows) + 1
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    for row, (before, real, _) in zip(mask, rows, strict=True):
+        row[before : before + real] = True
+    packing = pack_tokens(mask, None, tuple(mask.shape), CPU)
+    if not mask.any():
+        assert packing is None
+        return
+    assert packing.sequences.lengths == sorted(mask.sum(dim=1)[mask.any(dim=1)].tolist())
+    tokens = torch.arange(mask.numel()).view(mask.shape)
+    packed = packing.pack(tokens)[0]
+    assert sorted(packed.tolist()) == tokens[mask].tolist()
+    assert (packed.diff()[packing.sequences.numbers().diff() == 0] == 1).all()
+    assert torch.equal(packing.unpack(packed[None]), tokens * mask)
