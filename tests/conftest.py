@@ -4,12 +4,16 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 # a test that reaches for the network must fail at once, and bars would hide the message of a failure
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 # tensors this small gain nothing from threads, and threads that wait for one another starve a busy machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Triton's interpreter runs the kernels where no GPU does; it must be asked for before anything imports triton
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture

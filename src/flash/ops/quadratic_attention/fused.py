@@ -1,12 +1,12 @@
 """Squared-ReLU attention by Triton kernels that keep no weights: memory for them is bounded, forward and backward."""
 
 import torch
-import triton
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flash.ops.quadratic_attention.kernel_inputs import readable
 from flash.ops.quadratic_attention.kernel_launch import (
+    blocks_of,
     fill_with_score_gradients,
     new_panel,
     prepare,
@@ -85,7 +85,7 @@ def _forward(inputs: Inputs) -> tuple[Tensor, Tensor]:
     launch(
         attend_kernel,
         lambda blocks: (
-            triton.cdiv(problem.longest, blocks["BLOCK_M"]) * triton.cdiv(e, blocks["BLOCK_E"]) * problem.sequences
+            blocks_of(blocks["BLOCK_M"], problem.longest) * blocks_of(blocks["BLOCK_E"], e) * problem.sequences
         ),
         problem.score_arguments()
         | {
@@ -115,7 +115,7 @@ def _backward(
     launch(
         value_gradient_kernel,
         lambda blocks: (
-            triton.cdiv(problem.longest, blocks["BLOCK_N"]) * triton.cdiv(e, blocks["BLOCK_E"]) * problem.sequences
+            blocks_of(blocks["BLOCK_N"], problem.longest) * blocks_of(blocks["BLOCK_E"], e) * problem.sequences
         ),
         problem.score_arguments()
         | {
@@ -142,14 +142,14 @@ def _backward(
         }
         launch(
             query_gradient_kernel,
-            lambda blocks: triton.cdiv(panels.step, blocks["BLOCK_M"]) * problem.sequences,
+            lambda blocks: blocks_of(blocks["BLOCK_M"], panels.step) * problem.sequences,
             arguments | {"key": problem.key, "grad_query": grad_query, "key_stride": problem.key.stride(0)},
             like=panel,
             tuning_key=problem.tuning_key,
         )
         launch(
             key_gradient_kernel,
-            lambda blocks: triton.cdiv(problem.longest, blocks["BLOCK_N"]) * problem.sequences,
+            lambda blocks: blocks_of(blocks["BLOCK_N"], problem.longest) * problem.sequences,
             arguments | {"query": problem.query, "grad_key": grad_key, "query_stride": problem.query.stride(0)},
             like=panel,
             tuning_key=None,  # it adds to what is there, which trials would repeat
@@ -159,4 +159,4 @@ def _backward(
     return grad_query, grad_key.to(problem.key.dtype), grad_value, grad_diagonals
 
 
-_operator = register("squared_relu_attention", _forward, _backward)
+_operator = register("squared_relu_attention_fused", _forward, _backward)

@@ -65,13 +65,16 @@ def check_inputs(
             )
 
 
-def check_device(device: torch.device, *, interpreted: bool) -> None:
+def check_device(device: torch.device, dtype: torch.dtype, *, interpreted: bool) -> None:
     """Refuse a device that the kernels do not run on.
 
     Raises:
-        InputError: No CUDA device and no interpreter, or a device before Ampere.
+        InputError: No CUDA device and no interpreter, or a device before Ampere; or half precision in the interpreter,
+            whose products are then wrong.
     """
     if interpreted:
+        if dtype != torch.float32:
+            raise InputError(f"Triton's interpreter is right in float32 only, got {dtype}: unset TRITON_INTERPRET.")
         return
     if device.type != "cuda":
         raise InputError(

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from flash.ops.attention_weights import SMALLEST_ROW_SUM
@@ -17,6 +16,11 @@ from flash.ops.quadratic_attention.kernels_tuning import launch, runs_in_interpr
 
 # Rows of a panel lie a multiple of this many numbers apart: 16 bytes are read at once, in every dtype.
 ROW_ALIGNMENT = 16
+
+
+def next_power_of_2(number: int) -> int:
+    """Return the smallest power of two that is not below a positive number."""
+    return 1 << (number - 1).bit_length()
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Problem:
     @property
     def tuning_key(self) -> tuple[Any, ...]:
         """What decides which tiling is best: widths, rounded length, and what is done with a score."""
-        length = triton.next_power_of_2(self.longest)
+        length = next_power_of_2(self.longest)
         options = (self.diagonals is None, self.key_mask is None, self.causal)
         return (self.query.shape[1], self.value.shape[1], length, *options)
 
@@ -56,7 +60,7 @@ class Problem:
             "S": s,
             "CAUSAL": self.causal,
             "PRECISION": "tf32" if tf32 else "ieee",
-            "BLOCK_S": max(triton.next_power_of_2(s), 16),  # products of fewer than 16 terms do not exist
+            "BLOCK_S": max(next_power_of_2(s), 16),  # products of fewer than 16 terms do not exist
         }
 
     def score_arguments(self) -> dict[str, Any]:
@@ -88,7 +92,7 @@ def prepare(inputs: Inputs, row_sums: Tensor | None = None) -> tuple[Problem, Te
         inputs.cumulative_lengths,
         inputs.longest,
     )
-    check_device(inputs.query.device, interpreted=runs_in_interpreter())
+    check_device(inputs.query.device, inputs.query.dtype, interpreted=runs_in_interpreter())
     problem = Problem(
         query=readable(inputs.query),
         key=readable(inputs.key),
@@ -114,7 +118,7 @@ def _row_sums(problem: Problem) -> Tensor:
     sums = torch.zeros_like(problem.scale)
     launch(
         row_sums_kernel,
-        lambda blocks: triton.cdiv(problem.longest, blocks["BLOCK_M"]) * problem.sequences,
+        lambda blocks: blocks_of(blocks["BLOCK_M"], problem.longest) * problem.sequences,
         problem.score_arguments() | {"sums": sums},
         like=problem.query,
         tuning_key=problem.tuning_key,
@@ -131,7 +135,7 @@ def row_corrections(grad_out: Tensor, out: Tensor, divisor: Tensor, row_sums: Te
     dots = torch.empty_like(divisor)
     launch(
         row_dots_kernel,
-        lambda blocks: triton.cdiv(tokens, blocks["BLOCK_M"]),
+        lambda blocks: blocks_of(blocks["BLOCK_M"], tokens),
         {
             "left": grad_out,
             "right": out,
@@ -156,9 +160,14 @@ def rows_of_panels(sequences: int, longest: int, *, most_numbers: int) -> range:
     return range(0, longest, min(longest, max(fitting // 128 * 128, 128)) if longest else 1)
 
 
+def blocks_of(size: int, length: int) -> int:
+    """Count the blocks of a size that cover a length."""
+    return -(-length // size)
+
+
 def padded(length: int) -> int:
     """Round a length up to the distance between the rows of a panel."""
-    return triton.cdiv(length, ROW_ALIGNMENT) * ROW_ALIGNMENT
+    return blocks_of(ROW_ALIGNMENT, length) * ROW_ALIGNMENT
 
 
 def new_panel(problem: Problem, rows: int) -> Tensor:
@@ -182,9 +191,11 @@ def fill_with_score_gradients(
     Adds to ``grad_diagonals`` what the panel holds of the gradient of the weights of the distances.
     """
     rows = panel.shape[1]
-    # in float32, tiles of 128 would not leave room for the products
-    block = 128 if problem.longest > 64 and problem.query.dtype.itemsize == 2 else 64
-    row_blocks, column_blocks = triton.cdiv(rows, block), triton.cdiv(problem.longest, block)
+    # products over the width want large tiles; in float32, or of wide keys, these would not fit into the registers
+    half = problem.query.dtype.itemsize == 2
+    large = half and grad_weights is None and problem.longest > 64 and problem.query.shape[1] <= 128
+    block = 128 if large else 64 if half else 32
+    row_blocks, column_blocks = blocks_of(block, rows), blocks_of(block, problem.longest)
     tiles = None
     if grad_diagonals is not None:
         tiles = problem.scale.new_zeros((problem.sequences, row_blocks, column_blocks, 2, block))

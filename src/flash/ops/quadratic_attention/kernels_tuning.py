@@ -47,45 +47,44 @@ def _with_width(m: int, n: int, e: int, num_warps: int, num_stages: int, skip: b
 TILINGS: dict[Any, dict[int, list[Tiling]]] = {
     attend_kernel: {
         2: [
-            _with_width(128, 64, 256, 8, 2, False, 161),
-            _with_width(128, 32, 256, 8, 3, False, 161),
+            _with_width(128, 64, 256, 8, 2, False, 160),
+            _with_width(128, 32, 256, 8, 3, False, 136),
             _with_width(64, 64, 256, 8, 3, False, 193),
-            _with_width(64, 64, 256, 8, 3, True, 129),
-            _with_width(64, 64, 128, 4, 3, False, 161),
-            _with_width(64, 64, 128, 4, 3, True, 97),
-            _with_width(64, 32, 128, 4, 2, False, 81),
+            _with_width(64, 64, 256, 8, 3, True, 96),
+            _with_width(64, 64, 128, 4, 3, False, 145),
+            _with_width(64, 64, 128, 4, 3, True, 80),
+            _with_width(64, 32, 128, 4, 2, False, 56),
         ],
-        4: [_with_width(32, 32, 64, 4, 2, False, 97), _with_width(32, 32, 64, 4, 2, True, 97)],
+        4: [_with_width(32, 32, 64, 4, 2, False, 49), _with_width(32, 32, 64, 4, 2, True, 44)],
     },
     value_gradient_kernel: {
         2: [
-            _with_width(32, 128, 256, 8, 3, False, 161),
-            _with_width(32, 64, 256, 8, 3, False, 161),
+            _with_width(32, 128, 256, 8, 3, False, 137),
+            _with_width(32, 64, 256, 8, 3, False, 105),
             _with_width(64, 64, 256, 8, 3, False, 193),
-            _with_width(64, 64, 256, 8, 3, True, 129),
-            _with_width(64, 64, 128, 4, 3, False, 161),
-            _with_width(64, 64, 128, 8, 3, True, 97),
-            _with_width(32, 64, 128, 4, 2, False, 81),
+            _with_width(64, 64, 256, 8, 3, True, 96),
+            _with_width(64, 64, 128, 4, 3, False, 145),
+            _with_width(64, 64, 128, 8, 3, True, 80),
+            _with_width(32, 64, 128, 4, 2, False, 57),
         ],
-        4: [_with_width(32, 32, 64, 4, 2, False, 97), _with_width(32, 32, 64, 4, 2, True, 97)],
+        4: [_with_width(32, 32, 64, 4, 2, False, 49), _with_width(32, 32, 64, 4, 2, True, 44)],
     },
     # BLOCK is an argument: the launch allots memory by it
     score_gradients_kernel: {
         2: [
-            Tiling({"BLOCK_E": 64}, 8, 4, 161),
-            Tiling({"BLOCK_E": 64}, 8, 3, 129),
-            Tiling({"BLOCK_E": 64}, 8, 2, 97),
-            Tiling({"BLOCK_E": 32}, 8, 2, 97),
+            Tiling({"BLOCK_E": 64}, 8, 4, 128),
+            Tiling({"BLOCK_E": 64}, 8, 3, 96),
+            Tiling({"BLOCK_E": 64}, 8, 2, 64),
         ],
-        4: [Tiling({"BLOCK_E": 32}, 8, 2, 97)],
+        4: [Tiling({"BLOCK_E": 32}, 8, 2, 40)],
     },
-    row_sums_kernel: {2: [_rows_columns(64, 64, 4, 2, 97)], 4: [_rows_columns(32, 32, 4, 2, 97)]},
-    weights_kernel: {2: [_rows_columns(128, 64, 8, 1, 97)], 4: [_rows_columns(32, 32, 4, 1, 97)]},
-    query_gradient_kernel: {2: [_rows_columns(128, 64, 8, 2, 97)], 4: [_rows_columns(32, 32, 4, 2, 97)]},
-    key_gradient_kernel: {2: [_rows_columns(64, 128, 8, 2, 97)], 4: [_rows_columns(32, 32, 4, 2, 97)]},
+    row_sums_kernel: {2: [_rows_columns(64, 64, 4, 2, 64)], 4: [_rows_columns(32, 32, 4, 2, 40)]},
+    weights_kernel: {2: [_rows_columns(128, 64, 8, 1, 48)], 4: [_rows_columns(32, 32, 8, 1, 32)]},
+    query_gradient_kernel: {2: [_rows_columns(128, 64, 8, 2, 48)], 4: [_rows_columns(32, 32, 4, 2, 40)]},
+    key_gradient_kernel: {2: [_rows_columns(64, 128, 8, 2, 64)], 4: [_rows_columns(32, 32, 4, 2, 40)]},
     row_dots_kernel: {
-        2: [Tiling({"BLOCK_M": 16, "BLOCK_E": 256}, 4, 1, 16)],
-        4: [Tiling({"BLOCK_M": 16, "BLOCK_E": 256}, 4, 1, 16)],
+        2: [Tiling({"BLOCK_M": 16, "BLOCK_E": 256}, 4, 1, 1)],
+        4: [Tiling({"BLOCK_M": 16, "BLOCK_E": 256}, 4, 1, 1)],
     },
 }
 
@@ -110,7 +109,7 @@ def fitting_tilings(kernel: Any, dtype: torch.dtype, device: torch.device, s: in
 
 def launch(
     kernel: Any,
-    programs: Callable[[dict[str, int]], int],
+    programs: Callable[[dict[str, Any]], int],
     arguments: dict[str, Any],
     *,
     like: torch.Tensor,
@@ -122,13 +121,13 @@ def launch(
     another tiling sums in another order.
 
     Args:
-        programs: From the values of ``BLOCK_*`` to the number of programs.
+        programs: From the arguments, ``BLOCK_*`` among them, to the number of programs.
         like: Tells dtype and device.
         tuning_key: None to take the first tiling, for a kernel that cannot run twice.
     """
     tilings = fitting_tilings(kernel, like.dtype, like.device, arguments.get("S", 1))
 
-    def grid(blocks: dict[str, int]) -> tuple[int]:
+    def grid(blocks: dict[str, Any]) -> tuple[int]:
         return (programs(blocks),)
 
     tune = tuning_key is not None and len(tilings) > 1 and not torch.are_deterministic_algorithms_enabled()

@@ -9,13 +9,13 @@ from dataclasses import replace
 from itertools import pairwise
 
 import torch
-import triton
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flash.ops.quadratic_attention.kernel_inputs import readable
 from flash.ops.quadratic_attention.kernel_launch import (
     Problem,
+    blocks_of,
     fill_with_score_gradients,
     new_panel,
     prepare,
@@ -146,7 +146,7 @@ def _fill_with_weights(panel: Tensor, group: Problem, first_row: int) -> None:
     launch(
         weights_kernel,
         lambda blocks: (
-            triton.cdiv(rows, blocks["BLOCK_M"]) * triton.cdiv(group.longest, blocks["BLOCK_N"]) * group.sequences
+            blocks_of(blocks["BLOCK_M"], rows) * blocks_of(blocks["BLOCK_N"], group.longest) * group.sequences
         ),
         group.score_arguments()
         | {
@@ -161,4 +161,4 @@ def _fill_with_weights(panel: Tensor, group: Problem, first_row: int) -> None:
     )
 
 
-_operator = register("materialized_squared_relu_attention", _forward, _backward)
+_operator = register("squared_relu_attention_materialized", _forward, _backward)
