@@ -4,15 +4,22 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 
 # a test that reaches for the network must fail at once, and bars would hide the message of a failure
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 # tensors this small gain nothing from threads, and threads that wait for one another starve a busy machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def _has_gpu() -> bool:
+    import torch  # reads the variables above when it is imported
+
+    return torch.cuda.is_available()
+
+
 # Triton's interpreter runs the kernels where no GPU does; it must be asked for before anything imports triton
-if not torch.cuda.is_available():
+if not _has_gpu():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
