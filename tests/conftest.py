@@ -12,6 +12,17 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def _has_gpu() -> bool:
+    import torch  # reads the variables above when it is imported
+
+    return torch.cuda.is_available()
+
+
+# Triton's interpreter runs the kernels where no GPU does; it must be asked for before anything imports triton
+if not _has_gpu():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
 @pytest.fixture
 def shared_data() -> Path:
     """Folder of sample corpora and task files."""

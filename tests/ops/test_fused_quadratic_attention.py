@@ -1,0 +1,407 @@
+"""The Triton kernels, on a CUDA device where there is one, else in Triton's interpreter, which is exact in float32."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from flash.errors import InputError
+from flash.ops.quadratic_attention import quadratic_attention
+from flash.ops.relative_bias import toeplitz_bias
+from flash.ops.visibility import visible_pairs
+
+from helpers import FLOAT32, normal, relative_error
+
+pytest.importorskip("triton", reason="the kernels need triton")
+
+from flash.ops.quadratic_attention import fused, materialized
+from flash.ops.quadratic_attention.kernel_inputs import check_device
+from flash.ops.quadratic_attention.kernels_tuning import TILINGS
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+# the interpreter's products in half precision are wrong
+HALF = [pytest.param(dtype, marks=pytest.mark.gpu) for dtype in (torch.bfloat16, torch.float16)]
+ON_GPU = pytest.mark.skipif(DEVICE.type != "cuda", reason="half-precision products need a CUDA device")
+
+
+@pytest.fixture(params=[fused, materialized], ids=["fused", "materialized"])
+def implementation(request):
+    return request.param.squared_relu_attention
+
+
+@dataclass
+class Batch:
+    """Float64 inputs of packed sequences, and what goes with them."""
+
+    inputs: list[Tensor]
+    lengths: list[int]
+    options: dict[str, Any]
+
+    @property
+    def bounds(self) -> dict[str, Any]:
+        cumulative = torch.tensor([0, *self.lengths]).cumsum(0).int().to(DEVICE)
+        return {"cumulative_lengths": cumulative, "longest": max(self.lengths, default=0)}
+
+
+def batch(lengths, *, s=5, e=12, bias=False, key_mask=False, rows=False, seed=0, dtype=torch.float32, **options):
+    """Draw inputs that ``dtype`` holds exactly."""
+    tokens = sum(lengths)
+    inputs = [normal(tokens, width, seed=seed + place) for place, width in enumerate((s, s, e))]
+    if bias:
+        # fewer distances than the longest sequence has; to be divided by its sum, a row must have some weight
+        inputs.append(normal(2 * 20 - 1, seed=seed + 3) + (6.0 if options.get("row_sum") else 0.5))
+    options |= {"scale": 0.7, "divisor": 3.0}
+    if rows:
+        options |= {"scale": normal(tokens, seed=seed + 4).abs() + 0.1, "divisor": normal(tokens, seed=5).abs() + 1.0}
+    if key_mask:
+        options["key_mask"] = normal(tokens, seed=seed + 6) > -0.5
+    return Batch([tensor.to(dtype).double() for tensor in inputs], lengths, options)
+
+
+def cast(options, dtype):
+    """Put the options on the device, and float64 numbers into ``dtype``."""
+    return {
+        name: given.to(DEVICE, dtype if given.is_floating_point() else given.dtype) if torch.is_tensor(given) else given
+        for name, given in options.items()
+    }
+
+
+def by_reference(*inputs, lengths, causal=False, key_mask=None, **options):
+    """Run the definition over one sequence after the other."""
+    query, key, value, *bias = inputs
+    outputs, start = [], 0
+    for length in lengths:
+        own = slice(start, start + length)
+        start += length
+        pairs = visible_pairs(
+            length,
+            length,
+            device=query.device,
+            causal=causal,
+            key_mask=None if key_mask is None else key_mask[None, own],
+        )
+        if length:
+            output, _ = quadratic_attention(
+                query[None, own],
+                key[None, own],
+                value[None, own],
+                toeplitz_bias(bias[0], length) if bias else None,
+                pairs=pairs,
+                **{name: given[None, own] if torch.is_tensor(given) else given for name, given in options.items()},
+            )
+            outputs.append(output[0])
+    return torch.cat(outputs)
+
+
+def with_gradients(function, inputs, dtype, **options):
+    """Return the output and the gradients of a weighted sum of it."""
+    leaves = [tensor.to(DEVICE, dtype).requires_grad_() for tensor in inputs]
+    output = function(*leaves, **options)
+    weight = normal(*output.shape, seed=9).to(torch.bfloat16).to(DEVICE, dtype)
+    return [output.detach(), *torch.autograd.grad(output, leaves, weight)]
+
+
+def assert_errs_like_reference(implementation, given, dtype=torch.float32):
+    exact = with_gradients(
+        by_reference, given.inputs, torch.float64, lengths=given.lengths, **cast(given.options, torch.float64)
+    )
+    options = cast(given.options, torch.float32)
+    reference = with_gradients(by_reference, given.inputs, dtype, lengths=given.lengths, **options)
+    actual = with_gradients(implementation, given.inputs, dtype, **given.bounds, **options)
+    for name, ours, its, true in zip(("out", "query", "key", "value", "bias"), actual, reference, exact, strict=False):
+        assert ours.dtype == its.dtype, name
+        # one large float32 number may happen to come out exact in the reference
+        allowed = 2 * max(relative_error(its, true), torch.finfo(torch.float32).eps)
+        assert relative_error(ours, true) <= allowed, name
+
+
+VARIANTS = {
+    "plain": {},
+    "bias": {"bias": True},
+    "causal": {"causal": True},
+    "key mask": {"key_mask": True},
+    "row sums": {"row_sum": True, "bias": True},
+    "all": {"bias": True, "causal": True, "key_mask": True, "rows": True},
+    "all and row sums": {"bias": True, "causal": True, "key_mask": True, "rows": True, "row_sum": True},
+}
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_outputs_and_gradients_err_at_most_twice_as_much_as_the_reference(implementation, options):
+    assert_errs_like_reference(implementation, batch([33, 0, 1, 65], **options))
+
+
+def test_sequences_of_equal_length(implementation):
+    assert_errs_like_reference(implementation, batch([33, 33], bias=True, key_mask=True))
+
+
+@pytest.mark.parametrize("length", [1, 127, 129])
+def test_lengths_that_are_no_multiple_of_a_tile(implementation, length):
+    assert_errs_like_reference(implementation, batch([length], bias=True))
+
+
+@pytest.mark.parametrize(("s", "e"), [(1, 1), (3, 65), (100, 8)])
+def test_widths_that_are_no_power_of_two(implementation, s, e):
+    assert_errs_like_reference(implementation, batch([34], s=s, e=e))
+
+
+@ON_GPU
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_half_precision_errs_at_most_twice_as_much_as_the_reference(implementation, options, dtype):
+    given = batch([513, 0, 1, 128, 1000], s=128, e=1536, dtype=dtype, **options)
+    given.options["scale"] = given.options["scale"] / 12.0
+    assert_errs_like_reference(implementation, given, dtype)
+
+
+@pytest.mark.parametrize("module", [fused, materialized], ids=["fused", "materialized"])
+def test_a_backward_in_several_panels_is_the_same_sum(module, monkeypatch):
+    given = batch([129, 2], bias=True, key_mask=True)
+    monkeypatch.setattr(module, "MOST_SCORE_GRADIENTS" if module is fused else "MOST_WEIGHTS", 1)
+    assert_errs_like_reference(module.squared_relu_attention, given)
+
+
+def test_gradients_agree_with_finite_differences(implementation):
+    given = batch([20, 3], bias=True, rows=True)
+    leaves = [tensor.to(DEVICE, torch.float32) for tensor in given.inputs]
+    options = given.bounds | cast(given.options, torch.float32)
+    weight = normal(23, 12, seed=9).to(DEVICE)
+
+    def loss(inputs):
+        return (implementation(*inputs, **options).double() * weight).sum()
+
+    step = 2.0**-7
+    for place, leaf in enumerate(leaves):
+        direction = normal(*leaf.shape, seed=place).to(leaf)
+        moved = [[*leaves[:place], leaf + sign * step * direction, *leaves[place + 1 :]] for sign in (1, -1)]
+        difference = (loss(moved[0]) - loss(moved[1])) / (2 * step)
+        leaf.requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(leaves), leaf)
+        leaf.requires_grad_(False)
+        # the square is smooth up to its second derivative: the error is of the order of the step squared
+        torch.testing.assert_close((gradient * direction).sum().double(), difference, rtol=2e-3, atol=1e-2)
+
+
+def test_other_sequences_and_hidden_keys_do_not_enter_at_all(implementation):
+    given = batch([40, 33, 34], bias=True)
+    given.options["key_mask"] = torch.arange(107) % 40 < 36
+    options = given.bounds | cast(given.options, torch.float32)
+    leaves = [tensor.to(DEVICE, torch.float32) for tensor in given.inputs]
+    before = implementation(*leaves, **options)
+    hidden = (~given.options["key_mask"]).to(DEVICE)
+    leaves[1][hidden], leaves[2][hidden] = 1e4, 1e4
+    for leaf in leaves[:3]:
+        leaf[:40] = 77.0
+    after = implementation(*leaves, **options)
+    assert torch.equal(after[40:], before[40:])
+
+
+def test_a_causal_output_ignores_what_follows(implementation):
+    given = batch([70], bias=True, causal=True, row_sum=True)
+    options = given.bounds | cast(given.options, torch.float32)
+    leaves = [tensor.to(DEVICE, torch.float32) for tensor in given.inputs]
+    before = implementation(*leaves, **options)
+    for leaf in leaves[:3]:
+        leaf[41:] = 77.0
+    assert torch.equal(implementation(*leaves, **options)[:41], before[:41])
+
+
+def test_the_same_inputs_give_the_same_bits(implementation):
+    given = batch([7, 65], bias=True, key_mask=True, row_sum=True)
+    options = given.bounds | cast(given.options, torch.float32)
+    runs = [with_gradients(implementation, given.inputs, torch.float32, **options) for _ in range(2)]
+    for first, second in zip(*runs, strict=True):
+        assert torch.equal(first, second)
+
+
+def test_a_divisor_keeps_weights_beyond_half_precision_in_its_range(implementation):
+    dtype = torch.float16 if DEVICE.type == "cuda" else torch.float32
+    query = key = torch.full((64, 128), 24.0, dtype=dtype, device=DEVICE)
+    value = torch.ones(64, 32, dtype=dtype, device=DEVICE)
+    bounds = batch([64]).bounds
+    weight = (24.0 * 24.0 * 128 / 16) ** 2  # 21 million
+    out = implementation(query, key, value, **bounds, scale=1 / 16, divisor=weight)
+    torch.testing.assert_close(out, torch.full_like(out, 64.0))
+
+
+@pytest.mark.skipif(DEVICE.type == "cuda", reason="which tiling runs is known in the interpreter only")
+def test_tiles_without_a_positive_score_are_left_out():
+    given = batch([96])
+    diagonals = torch.where((torch.arange(-95, 96)).abs() < 32, 0.5, -1e4)
+    leaves = [tensor.to(DEVICE, torch.float32) for tensor in given.inputs]
+    options = given.bounds | given.options
+    clean = fused.squared_relu_attention(*leaves, diagonals, **options)
+    leaves[2][64:] = torch.nan  # no query of the first tile of 32 gives these a weight, and 0 * nan is nan
+    poisoned = fused.squared_relu_attention(*leaves, diagonals, **options)
+    assert torch.equal(poisoned[:32], clean[:32])
+    assert poisoned[64:].isnan().all()
+
+
+@pytest.mark.skipif(DEVICE.type == "cuda", reason="which tiling runs is known in the interpreter only")
+def test_leaving_tiles_out_changes_no_bit(monkeypatch):
+    given = batch([96])
+    given.inputs.append(torch.where((torch.arange(-95, 96)).abs() < 32, 0.5, -1e4).double())
+    runs = []
+    tilings = {kernel: TILINGS[kernel][4] for kernel in (fused.attend_kernel, fused.value_gradient_kernel)}
+    for skip in (False, True):
+        for kernel, choices in tilings.items():
+            monkeypatch.setitem(TILINGS, kernel, {4: [tiling for tiling in choices if tiling.blocks["SKIP"] == skip]})
+        options = given.bounds | given.options
+        runs.append(with_gradients(fused.squared_relu_attention, given.inputs, torch.float32, **options))
+    for first, second in zip(*runs, strict=True):
+        assert torch.equal(first, second)
+
+
+def test_a_score_that_is_no_number_reaches_the_output(implementation):
+    given = batch([40])
+    given.inputs[0][3] = torch.nan
+    leaves = [tensor.to(DEVICE, torch.float32) for tensor in given.inputs]
+    out = implementation(*leaves, **given.bounds, **given.options)
+    assert out[3].isnan().all()
+    assert out.isfinite().sum() == out.numel() - out.shape[1]
+
+
+def test_strided_and_expanded_inputs(implementation):
+    given = batch([33, 7], e=16)
+    together = torch.cat(given.inputs, dim=1).to(DEVICE, torch.float32)
+    views = [*together.split([5, 5, 16], dim=1)[:2], together[:1, 10:].expand(40, 16)]
+    options = given.bounds | given.options
+    for inputs in (views, [view.mT.contiguous().mT for view in views]):
+        expected = with_gradients(implementation, [view.contiguous() for view in views], torch.float32, **options)
+        leaves = [view.detach().requires_grad_() for view in inputs]
+        output = implementation(*leaves, **options)
+        actual = [output.detach(), *torch.autograd.grad(output, leaves, normal(40, 16, seed=9).bfloat16().to(output))]
+        for ours, true in zip(actual, expected, strict=True):
+            torch.testing.assert_close(ours, true, **FLOAT32)  # the library sums strided matrices in another order
+        output = implementation(*leaves, **options)
+        output.sum().backward()  # the gradient arrives expanded from one number
+
+
+@pytest.mark.skipif(DEVICE.type == "cuda", reason="a device has no pages that take no memory")
+def test_offsets_beyond_int32(implementation, tmp_path):
+    rows, stride = 260, 2**31 // 256
+    with (tmp_path / "mostly holes").open("wb") as file:
+        file.truncate(rows * stride * 4)
+    value = torch.from_file(file.name, shared=True, size=rows * stride).view(rows, stride)[:, :16]
+    given = batch([26] * (rows // 26), e=16)
+    value[:] = given.inputs[2]
+    query, key = (tensor.float() for tensor in given.inputs[:2])
+    options = given.bounds | given.options
+    actual = implementation(query, key, value, **options)
+    assert torch.equal(actual, implementation(query, key, value.contiguous(), **options))
+
+
+def test_no_tokens_give_no_outputs_and_zero_gradients(implementation):
+    for lengths in ([], [0, 0]):
+        given = batch(lengths, bias=True)
+        output, *gradients = with_gradients(
+            implementation, given.inputs, torch.float32, **given.bounds, **cast(given.options, torch.float32)
+        )
+        assert output.shape == (0, 12)
+        assert not gradients[3].any()
+
+
+def test_a_sequence_without_a_real_token_gives_zeros_and_finite_gradients(implementation):
+    given = batch([7, 40], bias=True, row_sum=True)
+    given.options["key_mask"] = torch.arange(47) >= 7
+    options = given.bounds | cast(given.options, torch.float32)
+    output, *gradients = with_gradients(implementation, given.inputs, torch.float32, **options)
+    assert not output[:7].any()
+    assert output[7:].any()
+    for gradient in gradients:
+        assert gradient.isfinite().all()
+
+
+def wrong(**changes):
+    given = batch([6], bias=True)
+    names = ("query", "key", "value", "diagonals")
+    arguments = dict(zip(names, (tensor.float() for tensor in given.inputs), strict=True))
+    return arguments | given.bounds | given.options | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"value": torch.ones(6, 8, dtype=torch.bfloat16)}, "cast them before"),
+        ({name: torch.ones(6, 8).double() for name in ("query", "key", "value")}, "got torch.float64"),
+        ({"query": torch.ones(6, 300), "key": torch.ones(6, 300)}, "must be 1 to 256 for the kernels, got 300"),
+        ({"diagonals": torch.ones(4)}, "odd length 2 L - 1, got 4"),
+        ({"cumulative_lengths": torch.tensor([0, 6])}, "int32 of shape"),
+        ({"longest": 5}, "got 5: 1 sequences of it cannot hold 6 tokens"),
+    ],
+)
+def test_what_the_kernels_cannot_compute_is_refused(implementation, changes, message):
+    arguments = {name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in wrong(**changes).items()}
+    with pytest.raises(InputError, match=message):
+        implementation(**arguments)
+
+
+def test_devices_that_cannot_run_the_kernels_are_refused(monkeypatch):
+    with pytest.raises(InputError, match="TRITON_INTERPRET=1"):
+        check_device(torch.device("cpu"), torch.float32, interpreted=False)
+    with pytest.raises(InputError, match=r"right in float32 only, got torch\.bfloat16"):
+        check_device(torch.device("cpu"), torch.bfloat16, interpreted=True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    with pytest.raises(InputError, match=r"need compute capability 8\.0, Tesla T4 has 7\.5"):
+        check_device(torch.device("cuda"), torch.float32, interpreted=False)
+
+
+def compiled_inputs():
+    given = batch([40, 12], bias=True, row_sum=True, key_mask=True)
+    options = given.bounds | cast(given.options, torch.float32)
+    return given, options
+
+
+def test_compiling_sees_one_operation_and_changes_no_bit(implementation, without_shape_checks):
+    given, options = compiled_inputs()
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
+
+    compiled = torch.compile(lambda *inputs: 2 * implementation(*inputs, **options), fullgraph=True, backend=backend)
+    actual = with_gradients(compiled, given.inputs, torch.float32)
+    expected = with_gradients(lambda *inputs: 2 * implementation(*inputs, **options), given.inputs, torch.float32)
+    for ours, true in zip(actual, expected, strict=True):
+        assert torch.equal(ours, true)
+    (graph,) = graphs
+    assert sum("squared_relu_attention" in str(node.target) for node in graph.graph.nodes) == 1
+
+
+def test_exporting_for_any_number_of_tokens(implementation, without_shape_checks):
+    class Attention(torch.nn.Module):
+        def forward(self, query, key, value, cumulative_lengths):
+            bounds = {"cumulative_lengths": cumulative_lengths, "longest": query.shape[0]}
+            return implementation(query, key, value, scale=0.5, divisor=2.0, **bounds)
+
+    def inputs(lengths):
+        given = batch(lengths)
+        return (*(tensor.to(DEVICE, torch.float32) for tensor in given.inputs), given.bounds["cumulative_lengths"])
+
+    tokens = {0: torch.export.Dim("tokens", min=2, max=4096)}
+    exported = torch.export.export(Attention(), inputs([20, 12]), dynamic_shapes=(tokens, tokens, tokens, None))
+    other = inputs([5, 40])
+    assert torch.equal(exported.module()(*other), Attention()(*other))
+
+
+@pytest.mark.parametrize("row_sum", [False, True])
+def test_the_operators_keep_the_contract_of_pytorch(row_sum, without_shape_checks):
+    given = batch([9, 4], bias=True, e=8)
+    leaves = [tensor.to(DEVICE, torch.float32).requires_grad_() for tensor in given.inputs]
+    numbers = [torch.full((13,), number, device=DEVICE) for number in (0.7, 3.0)]
+    bounds = given.bounds
+    for module in (fused, materialized):
+        arguments = (*leaves, None, bounds["cumulative_lengths"], *numbers, bounds["longest"], row_sum, False)
+        torch.library.opcheck(module._operator, arguments)
+
+
+@pytest.mark.slow  # a fresh interpreter loads transformers
+def test_the_package_does_not_need_triton():
+    program = "import sys; sys.modules['triton'] = None; import flash, flash.ops.quadratic_attention"
+    subprocess.run([sys.executable, "-c", program], check=True)

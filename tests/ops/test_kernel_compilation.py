@@ -1,0 +1,46 @@
+"""Every tiling of the kernels compiles for the GPUs that it is for, and takes what it says; no GPU is needed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason="the kernels need triton")
+
+
+def resources(*arguments):
+    program = Path(__file__).with_name("kernel_compilation.py")
+    environment = os.environ | {"TRITON_INTERPRET": "0"}
+    done = subprocess.run(
+        [sys.executable, program, *arguments], env=environment, capture_output=True, text=True, check=True
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines
+    return lines
+
+
+def assert_within_promise(lines, *, most_stack_bytes=0):
+    for line in lines:
+        assert line["shared_kib"] <= line["promised_kib"], line
+        # exact float32 products run elsewhere, and may spill a few registers there
+        assert line["tensor_cores"] == (line["itemsize"] == 2 and line["kernel"] != "row_dots_kernel"), line
+        assert line["stack_bytes"] <= (most_stack_bytes if line["itemsize"] == 2 else 64), line
+
+
+def test_the_smallest_tilings_compile_for_hopper_within_the_memory_they_promise():
+    lines = resources("90", "last")
+    assert_within_promise(lines)
+    assert max(line["shared_kib"] for line in lines) <= 99  # what every device from 8.0 on has
+
+
+@pytest.mark.slow
+def test_all_tilings_compile_for_hopper_without_spilling_in_half_precision():
+    assert_within_promise(resources("90"))
+
+
+@pytest.mark.slow
+def test_all_tilings_compile_for_ampere_and_spill_at_most_32_registers():
+    assert_within_promise(resources("80"), most_stack_bytes=128)
