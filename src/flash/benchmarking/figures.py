@@ -56,9 +56,19 @@ def draw_benchmark(timings: Sequence[Timing], memories: Sequence[Memory], path: 
         fontsize=10,
         parse_math=False,
     )
-    handles, labels = panels[0][1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3), frameon=False, fontsize=8)
+    handles, labels = _legend(panels)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(len(labels), 3) or 1, frameon=False, fontsize=8
+    )
     figure.savefig(path, dpi=_DPI)
+
+
+def _legend(panels: Any) -> tuple[list[Any], list[str]]:
+    entries = {}
+    for axes in panels.flat:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    return list(entries.values()), list(entries)
 
 
 def _draw_speed_ups(axes: Any, rows: Sequence[Timing], mode: str, stems: Sequence[str]) -> None:
@@ -71,7 +81,8 @@ def _draw_speed_ups(axes: Any, rows: Sequence[Timing], mode: str, stems: Sequenc
     for stem in stems:
         if stem != TRANSFORMER:
             _plot(axes, stem, points[stem], stems)
-    axes.axhline(1, color=_COLOURS[TRANSFORMER], linewidth=1.2)
+    if any(points.values()):
+        axes.axhline(1, color=_COLOURS[TRANSFORMER], linewidth=1.2)
     axes.set_ylabel(f"{mode}: speed-up over Transformer++")
 
 
@@ -97,6 +108,8 @@ def _draw_memory(axes: Any, rows: Sequence[Memory], mode: str, stems: Sequence[s
 
 
 def _plot(axes: Any, stem: str, points: Sequence[tuple[int, Sequence[float]]], stems: Sequence[str]) -> None:
+    if not points:
+        return
     contestant = parse_contestant(stem)
     family = contestant.family
     # those of one family share its colour; the first has a full line
@@ -125,6 +138,10 @@ def _title(contestant: Contestant) -> str:
 def _label_axes(axes: Any, lengths: Sequence[int]) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+    if not axes.lines:
+        axes.text(0.5, 0.5, "nothing measured", ha="center", va="center", transform=axes.transAxes)
+        axes.set(xticks=[], yticks=[])
+        return
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(FixedLocator(lengths))

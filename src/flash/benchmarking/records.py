@@ -115,8 +115,8 @@ class Timing(Point):
 
     @property
     def shares(self) -> list[float]:
-        """Achieved operations a second over those of the matrix product, round by round."""
-        return [self.step_flops / s / rate for s, rate in zip(self.seconds, self.product_rate, strict=True)]
+        """Operations a second over those of the matrix product, round by round; empty where that had to leave."""
+        return [self.step_flops / s / rate for s, rate in zip(self.seconds, self.product_rate, strict=False)]
 
     def derived(self) -> dict[str, Any]:
         """Return medians and spread of rates and ratios."""
@@ -124,7 +124,8 @@ class Timing(Point):
             return {}
         numbers = _named("tokens_per_second", self.rates) | _named("ratio", self.ratios)
         numbers["flops_per_second"] = self.step_flops / statistics.median(self.seconds)
-        numbers["share_of_product_rate"] = statistics.median(self.shares)
+        if self.shares:
+            numbers["share_of_product_rate"] = statistics.median(self.shares)
         return numbers
 
 

@@ -14,6 +14,9 @@ import torch
 from flash.benchmarking.steps import Step
 
 Status = Literal["ok", "oom", "too slow", "failed"]
+# of PyTorch's allocator, of C++, and of oneDNN (a product that it does not know is "could not create a primitive
+# descriptor")
+_NO_MEMORY_ON_CPU = ("can't allocate memory", "std::bad_alloc", "could not create a primitive\n")
 _logger = logging.getLogger(__name__)
 
 
@@ -129,10 +132,10 @@ def run_in_turn(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out; PyTorch has no class of its own for that on a CPU."""
+    """Tell whether an error says that memory ran out; on a CPU its class does not tell."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(part in f"{error}\n" for part in _NO_MEMORY_ON_CPU)
 
 
 def release_memory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -107,9 +108,9 @@ def _timing_cells(row: Timing) -> list[str]:
         return [*who, row.status, "-", "-", "-"]
     least, low, median, high, most = spread(row.rates)
     rates = f"{median:,.0f} [{low:,.0f} {high:,.0f}] ({least:,.0f} ... {most:,.0f})"
-    numbers = row.derived()
     ratio = _median_quartiles(row.ratios) if row.ratios else "-"
-    return [*who, rates, ratio, f"{numbers['flops_per_second'] / 1e9:,.1f}", f"{numbers['share_of_product_rate']:.0%}"]
+    gigaflops = f"{row.derived()['flops_per_second'] / 1e9:,.1f}"
+    return [*who, rates, ratio, gigaflops, f"{statistics.median(row.shares):.0%}" if row.shares else "-"]
 
 
 def _padding_cells(row: Padding) -> list[str]:

@@ -17,6 +17,7 @@ from flash.benchmarking.result_file import ResultFile
 from flash.benchmarking.rounds import Entrant, Outcome, release_memory, run_in_turn
 from flash.benchmarking.settings import BenchmarkSettings
 from flash.benchmarking.steps import Mode, Shape, batch_shape, make_step, random_batch
+from flash.errors import InputError
 
 _PRODUCT = "product of matrices in "
 
@@ -53,6 +54,8 @@ def measure_timings(settings: BenchmarkSettings, conditions: Conditions, file: R
             _row(settings, conditions, mode, shape, one, outcomes, baseline.name, device) for one in contestants
         )
         release_memory()
+        if any(one.compiled for one in running):
+            torch.compiler.reset()  # models that are gone would count towards its limit, beyond which nothing compiles
 
 
 def measure_product_rates(settings: BenchmarkSettings, device: torch.device) -> dict[str, float]:
@@ -64,6 +67,9 @@ def measure_product_rates(settings: BenchmarkSettings, device: torch.device) -> 
         budget_seconds=math.inf,
         synchronize=partial(synchronize, device),
     )
+    for name, one in outcomes.items():
+        if one.status != "ok":
+            raise InputError(f"--device {device}: a {name} cannot be measured: {one.status} {one.note}".rstrip())
     return {name.removeprefix(_PRODUCT): product_flops(device) / min(one.seconds) for name, one in outcomes.items()}
 
 
