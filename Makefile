@@ -51,7 +51,8 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bench_prepare.py
 	$(BIN)/python benchmarks/bench_collator.py
-	$(BIN)/python benchmarks/bench_training.py
+	$(BIN)/flashquad bench --output build/bench --lengths 512 --batch-tokens 1024 --modes training \
+		--contestants flash-quad,flash-quad@bf16,flash-quad+full-logits@bf16 --baseline flash-quad+full-logits
 
 quality: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/quality/study.py all --train $(TRAIN) --validation $(VALIDATION) \

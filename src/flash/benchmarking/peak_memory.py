@@ -1,8 +1,8 @@
-"""Peak memory of one step, in a process of its own: ``python -m flash.benchmarking.peak_memory POINT``.
+"""Peak memory of a second step, in a process of its own: ``python -m flash.benchmarking.peak_memory POINT``.
 
 On a GPU it is what PyTorch's allocator has handed out at most. On a CPU it is the resident memory of the process, read
 from Linux; blocks of 64 KiB and more are mapped one by one there and given back when they are freed, so that resident
-is what is in use. Before the step the optimizer has its state, and the gradients do not exist yet.
+is what is in use. By then the optimizer has its state, and the gradients of the first step are gone.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def measure_peak(request: PeakRequest, *, budget_seconds: float) -> Peak:
 
 
 def peak_of_step(request: PeakRequest) -> Peak:
-    """Do one step in this process and return the memory before it and at its peak."""
+    """Do two steps in this process; return the memory before the second and at its peak."""
     torch.set_num_threads(request.threads)
     device = torch.device(request.device)
     shape = Shape(request.rows, request.length)
@@ -91,8 +91,8 @@ def peak_of_step(request: PeakRequest) -> Peak:
             random_batch(shape, device),
             length=shape.length,
             device=device,
-            prepare_optimizer=True,
         )
+        step()  # the optimizer makes its state, kernels are tuned
         release_memory()
         before = _start(device)
         step()

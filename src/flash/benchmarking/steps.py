@@ -62,7 +62,6 @@ def make_step(
     *,
     length: int,
     device: torch.device,
-    prepare_optimizer: bool = False,
 ) -> Step:
     """Build the model and return a function that does one step.
 
@@ -71,7 +70,6 @@ def make_step(
     Args:
         batch: Inputs of the model; ``labels`` are used in training only.
         length: Longest input.
-        prepare_optimizer: Let the optimizer make its state now and not in the first step.
     """
     torch.manual_seed(0)
     with device:
@@ -93,11 +91,6 @@ def make_step(
         run = partial(run, scored_logits_only=not contestant.all_logits)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    if prepare_optimizer:
-        for parameter in model.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        optimizer.step()
-        optimizer.zero_grad()
 
     def train() -> None:
         with _precision(contestant, device):
