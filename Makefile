@@ -3,7 +3,7 @@
 # make lint    ruff, mypy, import contracts
 # make bench   the measurements of README
 # make quality the training runs of docs/quality.md: days on a CPU (TRAIN=... VALIDATION=... folders of `flashquad prepare`)
-# make pages   docs/capabilities.md and docs/costs.md, by trying and counting (10 minutes)
+# make pages   docs/capabilities.md, docs/costs.md and docs/speed.md: by trying, counting, and from results (10 minutes)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -62,6 +62,7 @@ quality: $(VENV)/.installed-dev
 pages: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/capability_table.py
 	$(BIN)/python benchmarks/model_costs.py
+	$(BIN)/python benchmarks/speed_page.py
 
 clean:
 	rm -rf build $(VENV)

@@ -64,7 +64,7 @@ def draw_benchmark(timings: Sequence[Timing], memories: Sequence[Memory], path: 
 
 
 def _legend(panels: Any) -> tuple[list[Any], list[str]]:
-    entries = {}
+    entries: dict[str, Any] = {}
     for axes in panels.flat:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)

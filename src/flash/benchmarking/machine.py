@@ -88,12 +88,19 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
 
 
 def source_commit() -> str:
-    """Name the commit of the sources, with ``-dirty`` where they were changed since; "" outside of a repository."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+    """Name the commit of the sources, with ``-dirty`` where they were changed since; "" where no repository has them.
+
+    An installed package may lie within the repository of somebody else's project, which does not track it.
+    """
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except FileNotFoundError:  # no git on this machine
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return _git("describe", "--always", "--dirty", "--abbrev=10", "--exclude=*")
+    except (FileNotFoundError, subprocess.CalledProcessError):  # no git, or no commit to name
         return ""
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
