@@ -40,6 +40,8 @@ def section(name: str) -> str:
     environment = json.loads((folder / NUMBERS_FILE).read_text(encoding="utf-8"))["environment"]
     parts = [describe(environment)]
     if results.timings:
+        parameters = {row.parsed.family: row.parameters for row in results.timings}
+        parts.append(f"Parameters: {', '.join(f'{family} {count:,}' for family, count in parameters.items())}.")
         caption = "Speed-up over Transformer++, tokens/s and memory against the length"
         parts.append(f"![{caption}](figures/{figure_of(name).name})")
     return "\n\n".join([*parts, format_results(results)])

@@ -20,8 +20,9 @@ def format_results(results: Results) -> str:
     if results.timings:
         one = results.timings[0].conditions
         parts += [
-            f"Tokens/s: median [quartiles] (least ... most) of {one.rounds} rounds; ratio: to {one.baseline}, round by "
-            "round; products: of the rate of a large matrix product in the same rounds.",
+            f"Size {one.size}, {one.batch_tokens:,} tokens a batch. Tokens/s: median [quartiles] (least ... most) of "
+            f"{one.rounds} rounds; ratio: to {one.baseline}, round by round; products: share of the rate of a large "
+            "matrix product in the same rounds.",
             timing_table(results.timings),
             "Speed-ups, median [quartiles]; each at the better of its dtypes.",
             speed_up_table(results.timings),
