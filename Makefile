@@ -3,7 +3,7 @@
 # make lint    ruff, mypy, import contracts
 # make bench   the measurements of README
 # make quality the training runs of docs/quality.md: days on a CPU (TRAIN=... VALIDATION=... folders of `flashquad prepare`)
-# make pages   docs/capabilities.md and docs/costs.md, by trying and counting (10 minutes)
+# make pages   docs/capabilities.md, docs/costs.md and docs/speed.md: by trying, counting, and from results (10 minutes)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -51,7 +51,8 @@ format: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/bench_prepare.py
 	$(BIN)/python benchmarks/bench_collator.py
-	$(BIN)/python benchmarks/bench_training.py
+	$(BIN)/flashquad bench --output build/bench --lengths 512 --batch-tokens 1024 --modes training \
+		--contestants flash-quad,flash-quad@bf16,flash-quad+full-logits@bf16 --baseline flash-quad+full-logits
 
 quality: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/quality/study.py all --train $(TRAIN) --validation $(VALIDATION) \
@@ -61,6 +62,7 @@ quality: $(VENV)/.installed-dev
 pages: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/capability_table.py
 	$(BIN)/python benchmarks/model_costs.py
+	$(BIN)/python benchmarks/speed_page.py
 
 clean:
 	rm -rf build $(VENV)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flash.cli import evaluate, fill_mask, finetune, inspect, predict, prepare, pretrain, tokenizer
+from flash.cli import bench, evaluate, fill_mask, finetune, inspect, predict, prepare, pretrain, tokenizer
 from flash.cli.console import one_line_errors
 
 
@@ -38,6 +38,7 @@ app.command(epilog=finetune.EPILOG, context_settings={"allow_extra_args": True, 
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=predict.EPILOG)(predict.predict)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
+app.command(epilog=bench.EPILOG)(bench.bench)
 
 
 @app.callback()

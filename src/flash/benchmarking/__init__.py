@@ -1,0 +1,1 @@
+"""Speed and memory against Transformers of equal size, measured side by side: ``flashquad bench``."""
