@@ -56,6 +56,17 @@ def test_lengths_classes_and_repeats_are_told(data_folder, tmp_path, caplog):
         assert message in caplog.text
 
 
+def test_answers_out_of_reach_are_warned_of_in_every_file(tmp_path, caplog):
+    context = "".join(SENTENCES[:4])
+    row = {"id": "q", "context": context, "question": "？", "answers": [{"text": context, "answer_start": 0}]}
+    for name in ("train", "dev"):
+        write_rows(tmp_path / f"data/{name}.json", [row])
+    with caplog.at_level(logging.WARNING):
+        described(arguments(tmp_path, "reading"), tmp_path)
+    for message in ("train: 1 answers fit no window in whole and are not learned", "dev: 1 answers fit no window"):
+        assert message in caplog.text
+
+
 def test_a_class_of_the_task_that_is_nowhere_is_warned_of(tmp_path, caplog):
     task_folder(tmp_path / "data", "pair", train=30, dev=10)
     rows = [row | {"label": ("0", "1")[i % 2]} for i, row in enumerate(rows_of("pair", 30))]

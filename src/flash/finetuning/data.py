@@ -98,10 +98,12 @@ def describe(data: TaskData, encoded: dict[str, Encoded], max_length: int) -> di
             else f"{of_split.cut:,} longer than {max_length}",
         )
         if data.problem.reads_windows:
-            if name == "train" and of_split.cut:
+            if of_split.cut:
                 logger.warning(
-                    "train: %s answers fit no window in whole and are not learned; --max_seq_length can be larger",
+                    "%s: %s answers fit no window in whole and %s; --max_seq_length can be larger",
+                    name,
                     f"{of_split.cut:,}",
+                    "are not learned" if name == "train" else "cannot be found",
                 )
         elif of_split.cut > MANY_CUT * len(of_split.examples):
             logger.warning(
