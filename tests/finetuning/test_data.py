@@ -67,6 +67,17 @@ def test_answers_out_of_reach_are_warned_of_in_every_file(tmp_path, caplog):
         assert message in caplog.text
 
 
+def test_entities_within_others_are_told(tmp_path, caplog):
+    row = {"text": "今天的天气", "label": {"a": {"今天的天": [[0, 3]]}, "b": {"天": [[1, 1], [3, 3]]}}}
+    for name in ("train", "dev"):
+        write_rows(tmp_path / f"data/{name}.json", [row])
+    with caplog.at_level(logging.WARNING):
+        facts = described(arguments(tmp_path, "entities"), tmp_path)
+    assert "train: 2 entities overlap a longer one: each character has one tag, so only the longest is" in caplog.text
+    assert "dev: 2 entities overlap a longer one" in caplog.text
+    assert facts["dev"]["overlapping_entities"] == 2
+
+
 def test_a_class_of_the_task_that_is_nowhere_is_warned_of(tmp_path, caplog):
     task_folder(tmp_path / "data", "pair", train=30, dev=10)
     rows = [row | {"label": ("0", "1")[i % 2]} for i, row in enumerate(rows_of("pair", 30))]

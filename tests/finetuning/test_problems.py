@@ -82,6 +82,16 @@ def test_tags_give_the_entities_back(data, length, max_length, tokenizer):
     assert covered == {place for entity in example.entities for place in range(entity.start, entity.end)}
 
 
+def test_of_overlapping_entities_the_longest_is_tagged_and_the_others_are_counted(tokenizer):
+    inner, outer, apart = Entity(2, 4, "b"), Entity(0, 4, "a"), Entity(4, 6, "b")
+    problem = entity_problem()
+    for entities in ((inner, outer, apart, apart), (outer, inner, Entity(3, 4, "a"), apart)):
+        encoded = problem.encode([EntityExample(0, "今天的天气很", entities)], tokenizer, 32)
+        tags = [[max(tag, 0) for tag in row["labels"]] for row in encoded.features.rows]
+        assert problem.answers(tags, encoded).predictions == [(outer, apart)]
+        assert encoded.overlapping == len(set(entities)) - 2
+
+
 def test_a_tag_that_goes_on_without_a_beginning_opens_an_entity(tokenizer):
     problem = entity_problem()
     encoded = problem.encode([EntityExample(0, "今天的天气", None)], tokenizer, 32)

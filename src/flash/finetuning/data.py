@@ -97,6 +97,14 @@ def describe(data: TaskData, encoded: dict[str, Encoded], max_length: int) -> di
             if data.problem.reads_windows
             else f"{of_split.cut:,} longer than {max_length}",
         )
+        if of_split.overlapping:
+            logger.warning(
+                "%s: %s entities overlap a longer one: each character has one tag, so only the longest is %s",
+                name,
+                f"{of_split.overlapping:,}",
+                "learned" if name == "train" else "in reach, and the others count as missed",
+            )
+            facts["overlapping_entities"] = of_split.overlapping
         if data.problem.reads_windows:
             if of_split.cut:
                 logger.warning(

@@ -41,6 +41,7 @@ class Encoded:
         lengths: Tokens of each example, uncut, [CLS] and [SEP] counted.
         cut: Examples of which something was left out.
         windows: What a kind of task needs to find its way back from features to examples.
+        overlapping: Entities that share characters with a longer one, and have no tags for that.
     """
 
     examples: Sequence[Any]
@@ -48,6 +49,7 @@ class Encoded:
     lengths: list[int]
     cut: int = 0
     windows: list[Any] = field(default_factory=list)
+    overlapping: int = 0
 
 
 @dataclass
