@@ -10,6 +10,9 @@ from flash.cli import app
 from toy_tasks import checkpoint, task_folder
 
 
+GIVEN = ("--task", "tnews", "--model", "x")
+
+
 def flashquad(*arguments, text=None):
     return CliRunner().invoke(app, [str(argument) for argument in arguments], input=text)
 
@@ -87,6 +90,21 @@ def test_predict_answers_texts_lines_and_files(finetuned, workplace, tmp_path):
         (
             ("finetune", "--task", "tnews", "--model", "x", "--eval_strategy", "no"),
             "--eval_strategy must be epoch or steps",
+        ),
+        (("finetune", *GIVEN, "--save_strategy", "steps"), "--save_strategy steps is not taken: a checkpoint is saved"),
+        (("finetune", *GIVEN, "--save_steps", "7"), "--save_steps 7.0 is not taken: a checkpoint is saved at each"),
+        (("finetune", *GIVEN, "--load_best_model_at_end", "False"), "--load_best_model_at_end False is not taken"),
+        (("finetune", *GIVEN, "--save_total_limit", "0"), "--save_total_limit must be at least 1, got 0"),
+        (("finetune", *GIVEN, "--save_only_model"), "--save_only_model True is not taken: a run that was stopped"),
+        (("finetune", *GIVEN, "--metric_for_best_model", "f1"), "name the task's metric with --metric"),
+        (("finetune", *GIVEN, "--eval_steps", "5"), "--eval_steps 5 is heeded with --eval_strategy steps"),
+        (
+            ("finetune", *GIVEN, "--label_smoothing_factor", "0.1", "--class_weights", "balanced"),
+            "--label_smoothing_factor is for classes without weights; these have --class_weights",
+        ),
+        (
+            ("finetune", "--task", "stsb", "--model", "x", "--label_smoothing_factor", "0.1"),
+            "--label_smoothing_factor is for classes without weights; task stsb has none",
         ),
         (("finetune", "--task", "tnews", "--model", "x", "--metric", "bleu"), "no metric 'bleu' for classification"),
         (("evaluate", "--model", "/nowhere", "--file", "x.json"), "/nowhere has no task.json"),

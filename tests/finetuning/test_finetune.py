@@ -200,8 +200,21 @@ def test_with_validations_in_steps_the_best_of_them_is_kept(settings, start, tmp
     assert max(curve) == study.metrics["dev"]["accuracy"]["mean"]
 
 
+def test_more_checkpoints_of_a_run_under_way_are_kept_if_asked_for(start, tmp_path, monkeypatch):
+    settings = {"eval_strategy": "steps", "eval_steps": 1, "num_train_epochs": 4, "save_total_limit": 3}
+    monkeypatch.setattr("flash.finetuning.run._Progress.on_step_end", stop_at_step_5)
+    with pytest.raises(StopError):
+        finetune(small_study(start, tmp_path, **settings), command="")
+    assert {f"checkpoint-{step}" for step in (2, 3, 4)} <= {path.name for path in tmp_path.glob("out/runs/*/*")}
+
+
 class StopError(Exception):
     pass
+
+
+def stop_at_step_5(self, args, state, control, **kwargs):
+    if state.global_step == 5:
+        raise StopError
 
 
 @pytest.mark.parametrize("strategy", ["random", "group_by_length"])
@@ -211,12 +224,8 @@ def test_a_run_that_is_stopped_within_an_epoch_ends_as_if_it_were_not(strategy, 
     whole = finetune(small_study(start, tmp_path, **settings), command="")
     shutil.move(whole.folder, tmp_path / "whole")
 
-    def stop(self, args, state, control, **kwargs):
-        if state.global_step == 5:
-            raise StopError
-
     with monkeypatch.context() as patch:
-        patch.setattr("flash.finetuning.run._Progress.on_step_end", stop)
+        patch.setattr("flash.finetuning.run._Progress.on_step_end", stop_at_step_5)
         with pytest.raises(StopError):
             finetune(small_study(start, tmp_path, **settings), command="")
     assert list((tmp_path / "out").glob("runs/*/checkpoint-4"))
@@ -224,6 +233,21 @@ def test_a_run_that_is_stopped_within_an_epoch_ends_as_if_it_were_not(strategy, 
     assert scores_of(resumed) == scores_of(whole)
     weights = [folder / "model.safetensors" for folder in (tmp_path / "whole", resumed.folder)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_the_time_of_a_resumed_run_is_that_of_all_its_sessions(start, tmp_path, monkeypatch):
+    settings = {"eval_strategy": "steps", "eval_steps": 2, "num_train_epochs": 4}
+    with monkeypatch.context() as patch:
+        patch.setattr("flash.finetuning.run._Progress.on_step_end", stop_at_step_5)
+        with pytest.raises(StopError):
+            finetune(small_study(start, tmp_path, **settings), command="")
+    (state,) = (tmp_path / "out").glob("runs/*/checkpoint-4/trainer_state.json")
+    values = json.loads(state.read_text(encoding="utf-8"))
+    assert 0 < values["stateful_callbacks"]["_Clock"]["args"]["before"] < 600
+    values["stateful_callbacks"]["_Clock"]["args"]["before"] = 1e6
+    state.write_text(json.dumps(values), encoding="utf-8")
+    resumed = finetune(small_study(start, tmp_path, **settings), command="")
+    assert 1e6 < resumed.metrics["seconds"]["mean"] < 1e6 + 600
 
 
 @pytest.mark.parametrize("changed", ["train.json", "model"])

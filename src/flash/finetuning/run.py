@@ -20,7 +20,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_callback import ExportableState, PrinterCallback, ProgressCallback
 
 from flash.finetuning.arguments import FinetuningArguments
 from flash.finetuning.data import TaskData
@@ -78,12 +78,13 @@ def train_run(
     checkpoint = last_whole_checkpoint(run.folder) if run.folder.is_dir() else None
     if checkpoint is not None:
         logger.info("%s: resume from %s", run.name, checkpoint)
-    started = time.monotonic()
+    trainer.add_callback(_Clock())
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    callbacks = trainer.callback_handler.callbacks  # a resumed run has put others in the place of those given
     record = {
         "learning_rate": run.learning_rate,
         "seed": run.seed,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(next(found.seconds for found in callbacks if isinstance(found, _Clock)), 1),
         "steps": trainer.state.global_step,
         "best_step": trainer.state.best_global_step,
         "parameters": model.num_parameters(),
@@ -132,6 +133,33 @@ def _scores_at(state: TrainerState, step: int | None) -> dict[str, float]:
     logged = next(entry for entry in state.log_history if "eval_loss" in entry and entry["step"] == step)
     kept = {name.removeprefix("eval_"): value for name, value in logged.items() if name.startswith("eval_")}
     return {name: value for name, value in kept.items() if not name.endswith(("runtime", "_per_second"))}
+
+
+class _Clock(TrainerCallback, ExportableState):
+    """Seconds of training, of all sessions of a run; what was lost between a checkpoint and a stop is not counted.
+
+    Args:
+        before: Seconds of the sessions before this one.
+    """
+
+    def __init__(self, before: float = 0.0) -> None:
+        self._before = before
+        self._started: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Return the time up to now."""
+        return self._before + (0.0 if self._started is None else time.monotonic() - self._started)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start it."""
+        self._started = time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"args": {"before": self.seconds}, "attributes": {}}
 
 
 class _Progress(TrainerCallback):
