@@ -12,7 +12,7 @@ from flash.finetuning.arguments import FinetuningArguments
 from flash.finetuning.problems import problem_of
 from flash.finetuning.problems.problem import Encoded, Problem, all_answered
 from flash.tasks.examples import answer_of
-from flash.tasks.loading import Split, classes_of, load_split
+from flash.tasks.loading import Split, check_values, classes_of, load_split, placeholder_of, without_answers
 from flash.tasks.statistics import find_repeats, label_counts
 
 MANY_CUT = 0.05  # a larger share of cut texts is warned of
@@ -55,9 +55,23 @@ def load_data(args: FinetuningArguments) -> TaskData:
         rows = sorted(random.Random(args.seed).sample(range(len(train.examples)), args.max_train_rows))
         train.examples = [train.examples[row] for row in rows]
     labels = classes_of(train, task) if task.kind in ("classification", "entities") else ()
+    if task.kind == "regression":
+        check_values(train, task)
     problem = problem_of(task, labels)
     dev = load_split(dev_path, task, labels=labels)
+    if task.kind == "regression" and len({answer_of(example) for example in dev.examples}) == 1:
+        logger.warning("%s: all rows have the same value; correlations with it are not defined and told as 0", dev_path)
     test = None if test_path is None else load_split(test_path, task, labels=labels, need_answers=False)
+    if test is not None and (placeholder := placeholder_of(test.examples)) is not None:
+        logger.warning(
+            "%s: %s is %r in all %s rows, as in CLUE's test files, whose answers are not published; they are "
+            "predicted, not scored (`flashquad evaluate` scores them all the same)",
+            test.path,
+            task.label,
+            placeholder,
+            f"{len(test.examples):,}",
+        )
+        test.examples = without_answers(test.examples)
     if args.class_weights == "balanced":
         if task.kind != "classification":
             raise InputError(f"--class_weights balanced is for classes; task {task.name} has none")
