@@ -9,7 +9,6 @@ from flash.cli import app
 
 from toy_tasks import checkpoint, task_folder
 
-
 GIVEN = ("--task", "tnews", "--model", "x")
 
 

@@ -179,6 +179,19 @@ def test_answers_that_the_model_cannot_know_are_taken_for_none(start, tmp_path):
     assert len((study.folder / "tnews11_predict.json").read_text(encoding="utf-8").splitlines()) == 6
 
 
+def test_one_label_in_all_test_rows_is_a_placeholder_and_no_result(start, tmp_path, caplog):
+    args = small_study(start, tmp_path)
+    rows = [row | {"label": "101"} for row in rows_of("classification", 6, seed=5)]
+    path = write_rows(tmp_path / "data/test.json", rows)
+    study = finetune(args, command="")
+    assert "label is '101' in all 6 rows, as in CLUE's test files" in caplog.text
+    assert "test" not in study.metrics
+    assert len((study.folder / "tnews11_predict.json").read_text(encoding="utf-8").splitlines()) == 6
+    caplog.clear()
+    assert Finetuned(study.folder).evaluate(path)["rows"] == 6
+    assert "is it a placeholder?" in caplog.text
+
+
 def test_a_submission_that_lacks_rows_is_not_written(start, tmp_path, caplog):
     args = small_study(start, tmp_path)
     path = write_rows(tmp_path / "data/test.json", rows_of("classification", 6, seed=5))

@@ -2,17 +2,18 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from flash.finetuning.data import load_data
 from flash.finetuning.models import load_task_model, load_task_tokenizer
 from flash.finetuning.run import task_trainer
 
-from toy_tasks import checkpoint, task_folder, toy_finetuning
+from toy_tasks import checkpoint, peer, task_folder, toy_finetuning
 
 
-def trainer_of(kind, tmp_path, **changes):
+def trainer_of(kind, tmp_path, architecture="flash_quad", **changes):
     data_folder = task_folder(tmp_path / "data", kind, train=24, dev=8)
-    start = checkpoint(tmp_path / "model")
+    start = (checkpoint if architecture == "flash_quad" else peer)(tmp_path / "model", architecture)
     args = toy_finetuning(kind, data_folder, start, tmp_path / "out", **changes)
     data = load_data(args)
     tokenizer = load_task_tokenizer(str(start))
@@ -21,18 +22,47 @@ def trainer_of(kind, tmp_path, **changes):
         "dev": data.problem.encode(data.dev.examples, tokenizer, 32),
     }
     torch.manual_seed(0)
-    model = load_task_model(str(start), data.problem, data.label_names, max_length=32)
-    return task_trainer(model, args, data.problem, encoded, tokenizer), data, encoded
+    settings = {"max_length": 32, "from_scratch": args.from_scratch}
+    loaded = load_task_model(str(start), data.problem, data.label_names, **settings)
+    return task_trainer(loaded, args, data.problem, encoded, tokenizer), data, encoded
 
 
-def test_learning_rates_fall_from_the_head_to_the_embeddings(tmp_path):
-    trainer, _, _ = trainer_of("classification", tmp_path, layer_decay=0.5, learning_rate=0.08)
+def rates_of(trainer):
+    """Learning rate and weight decay of each parameter, by name."""
     rates = {}
     names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
     for group in trainer.create_optimizer().param_groups:
         for parameter in group["params"]:
             rates[names.pop(id(parameter))] = (group["lr"], group["weight_decay"])
     assert not names  # every parameter once
+    return rates
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roformer", "modernbert"])
+@pytest.mark.parametrize("kind", ["classification", "choice", "reading"])
+def test_what_no_checkpoint_has_learns_at_the_rate_of_the_head(kind, architecture, tmp_path):
+    trainer, _, _ = trainer_of(kind, tmp_path, architecture, layer_decay=0.5, learning_rate=0.08)
+    checkpoint_names = {
+        name.removeprefix("bert.").removeprefix("roformer.").removeprefix("model.")
+        for name in load_file(tmp_path / "model/model.safetensors")
+    }
+    prefix = f"{trainer.model.base_model_prefix}."
+    for name, (rate, _) in rates_of(trainer).items():
+        is_new = name.removeprefix(prefix) not in checkpoint_names
+        # ModernBERT's head begins with a layer that its masked language model has
+        assert (rate == 0.08) == (is_new or not name.startswith(prefix)), name
+        if "pooler" in name:
+            assert is_new
+
+
+def test_from_scratch_all_weights_learn_at_one_rate(tmp_path):
+    trainer, _, _ = trainer_of("classification", tmp_path, layer_decay=0.5, learning_rate=0.08, from_scratch=True)
+    assert {rate for rate, _ in rates_of(trainer).values()} == {0.08}
+
+
+def test_learning_rates_fall_from_the_head_to_the_embeddings(tmp_path):
+    trainer, _, _ = trainer_of("classification", tmp_path, layer_decay=0.5, learning_rate=0.08)
+    rates = rates_of(trainer)
     assert rates["classifier.out_proj.weight"] == (0.08, 0.01)
     assert rates["classifier.out_proj.bias"] == (0.08, 0.0)
     assert rates["flash_quad.layers.1.in_proj.weight"] == (0.04, 0.01)

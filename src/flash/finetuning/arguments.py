@@ -11,7 +11,6 @@ from flash.errors import InputError
 from flash.tasks.loading import find_file
 from flash.tasks.task import Task, load_task
 
-
 # Flags of the Trainer that a study cannot heed: the one value it works with, and why.
 _NOT_TAKEN: dict[str, tuple[Any, str]] = {
     "load_best_model_at_end": (True, "the best checkpoint on the dev file is what a study keeps"),

@@ -55,6 +55,8 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     # what is wrong with the model shows now, and not after minutes
     max_length = data.problem.task.max_length
     load_task_model(args.model, data.problem, data.label_names, max_length=max_length, from_scratch=args.from_scratch)
+    if args.from_scratch and args.layer_decay != 1:
+        logger.info("--layer_decay %g changes nothing: from scratch every weight is new", args.layer_decay)
     _claim(folder, args, data)
     splits = {"train": data.train, "dev": data.dev} | ({} if data.test is None else {"test": data.test})
     encoded = {
@@ -186,8 +188,8 @@ def _write_answers(
 ) -> None:
     """Answer dev and test files with the model that was kept."""
     problem = data.problem
-    model = load_task_model(str(folder), problem, data.label_names, max_length=problem.task.max_length)
-    trainer = task_trainer(model, args, problem, {"dev": encoded["dev"]}, tokenizer)
+    loaded = load_task_model(str(folder), problem, data.label_names, max_length=problem.task.max_length)
+    trainer = task_trainer(loaded, args, problem, {"dev": encoded["dev"]}, tokenizer)
     logits = trainer.logits_of(encoded["dev"])
     answers = problem.answers(logits, encoded["dev"])
     write_predictions(folder / "dev_predictions.jsonl", data.dev.examples, answers.predictions, answers.confidences)

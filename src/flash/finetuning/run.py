@@ -24,7 +24,7 @@ from transformers.trainer_callback import ExportableState, PrinterCallback, Prog
 
 from flash.finetuning.arguments import FinetuningArguments
 from flash.finetuning.data import TaskData
-from flash.finetuning.models import load_task_model
+from flash.finetuning.models import TaskModel, load_task_model
 from flash.finetuning.problems.problem import Encoded, Problem
 from flash.finetuning.trainer import TaskTrainer
 from flash.models.checkpoint_folders import checkpoints_newest_first
@@ -62,7 +62,7 @@ def train_run(
         logger.info("%s: finished before, read from %s", run.name, done)
         return json.loads(done.read_text(encoding="utf-8"))
     set_seed(run.seed)
-    model = load_task_model(
+    loaded = load_task_model(
         args.model,
         data.problem,
         data.label_names,
@@ -71,7 +71,7 @@ def train_run(
     )
     settings = copy.copy(args)
     settings.learning_rate, settings.seed, settings.output_dir = run.learning_rate, run.seed, str(run.folder)
-    trainer = task_trainer(model, settings, data.problem, encoded, tokenizer)
+    trainer = task_trainer(loaded, settings, data.problem, encoded, tokenizer)
     trainer.add_callback(_Progress(run.name, data.problem.task.metric))
     if args.patience is not None:
         trainer.add_callback(EarlyStoppingCallback(args.patience))
@@ -87,7 +87,7 @@ def train_run(
         "seconds": round(next(found.seconds for found in callbacks if isinstance(found, _Clock)), 1),
         "steps": trainer.state.global_step,
         "best_step": trainer.state.best_global_step,
-        "parameters": model.num_parameters(),
+        "parameters": loaded.model.num_parameters(),
         "dev": _scores_at(trainer.state, trainer.state.best_global_step),
         "curve": [entry for entry in trainer.state.log_history if "eval_loss" in entry or "loss" in entry],
     }
@@ -105,7 +105,7 @@ def train_run(
 
 
 def task_trainer(
-    model: Any,
+    loaded: TaskModel,
     args: TrainingArguments,
     problem: Problem,
     encoded: dict[str, Encoded],
@@ -113,7 +113,7 @@ def task_trainer(
 ) -> TaskTrainer:
     """Build the Trainer of a task; without ``train`` among ``encoded`` one that only scores."""
     trainer = TaskTrainer(
-        model=model,
+        model=loaded.model,
         args=args,
         train_dataset=encoded["train"].features if "train" in encoded else None,
         eval_dataset=encoded["dev"].features if "dev" in encoded else None,
@@ -122,6 +122,7 @@ def task_trainer(
         problem=problem,
         encoded=encoded.get("dev"),
         layer_decay=getattr(args, "layer_decay", 1.0),
+        new_parameters=loaded.new_parameters,
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)

@@ -1,7 +1,7 @@
 """The stock Trainer with a task's own loss and with learning rates that fall towards the embeddings."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -24,13 +24,21 @@ class TaskTrainer(Trainer):
         problem: The task's kind, which may have a loss of its own.
         encoded: What is validated on, for the scores.
         layer_decay: Factor on the learning rate from a layer to the one below it.
+        new_parameters: Names of parameters that begin untrained, wherever they are; they learn at the head's rate.
     """
 
     def __init__(
-        self, *args: Any, problem: Problem, encoded: Encoded | None = None, layer_decay: float = 1.0, **kwargs: Any
+        self,
+        *args: Any,
+        problem: Problem,
+        encoded: Encoded | None = None,
+        layer_decay: float = 1.0,
+        new_parameters: Collection[str] = (),
+        **kwargs: Any,
     ) -> None:
         self._problem = problem
         self._layer_decay = layer_decay
+        self._new_parameters = new_parameters
         if encoded is not None:
             kwargs["compute_metrics"] = lambda prediction: self._scores(prediction, encoded)
         super().__init__(
@@ -106,7 +114,8 @@ class TaskTrainer(Trainer):
         groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                depth = depth_of(name, layers, self.model.base_model_prefix)
+                is_new = name in self._new_parameters
+                depth = layers + 1 if is_new else depth_of(name, layers, self.model.base_model_prefix)
                 groups.setdefault((depth, name in decayed), []).append(parameter)
         return [
             {
