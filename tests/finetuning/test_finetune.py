@@ -57,8 +57,21 @@ def test_it_leaves_what_a_reader_wants(study):
     assert ("confusion.png" in names) == (kind in ("classification", "pair"))
     assert ("per_class.json" in names) == (kind in ("classification", "pair", "entities"))
     assert len((found.folder / "test_predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 6
-    mistakes = [json.loads(line)["mistake"] for line in (found.folder / "hardest.jsonl").read_text().splitlines()]
+    hardest = [json.loads(line) for line in (found.folder / "hardest.jsonl").read_text(encoding="utf-8").splitlines()]
+    mistakes = [row["mistake"] for row in hardest]
     assert mistakes == sorted(mistakes, reverse=True)
+    for row in hardest:
+        match kind:
+            case "classification":
+                assert (row["right"], row["right_name"]) in (("101", "food"), ("102", "place"))
+                assert row["predicted_name"] in ("food", "place")
+            case "choice":
+                assert row["right_text"] in row["text"]
+                assert row["predicted_text"] in row["text"]
+            case "entities":
+                assert all(entity.split("/")[0] in row["text"] for entity in (*row["right"], *row["predicted"]))
+            case "reading":
+                assert all(answer in row["text"] for answer in (*row["right"], row["predicted"]))
     assert not list(found.folder.glob("runs/*/checkpoint-*"))
 
 

@@ -7,8 +7,9 @@ from safetensors.torch import load_file
 from flash.finetuning.data import load_data
 from flash.finetuning.models import load_task_model, load_task_tokenizer
 from flash.finetuning.run import task_trainer
+from flash.finetuning.trainer import token_count
 
-from toy_tasks import checkpoint, peer, task_folder, toy_finetuning
+from toy_tasks import TASK_OF, checkpoint, peer, rows_of, task_folder, toy_finetuning, write_rows
 
 
 def trainer_of(kind, tmp_path, architecture="flash_quad", **changes):
@@ -86,6 +87,24 @@ def test_accumulated_batches_give_the_gradient_of_one(kind, tmp_path):
         gradients.append([p.grad.clone() for p in trainer.model.parameters() if p.grad is not None])
     for one, several in zip(*gradients, strict=True):
         torch.testing.assert_close(one, several, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", TASK_OF)
+def test_validation_scores_texts_of_any_lengths_as_the_answers_do(kind, tmp_path):
+    rows = rows_of(kind, 8, seed=1)
+    column = next(name for name in ("sentence", "sentence1", "text", "context") if name in rows[0])
+    uneven = [row | {column: row[column] + "很好" * (number % 5)} for number, row in enumerate(rows)]
+    dev = write_rows(tmp_path / "dev.json", uneven)
+    trainer, data, encoded = trainer_of(kind, tmp_path, per_device_eval_batch_size=3, dev_file=str(dev))
+    lengths = [token_count(row["input_ids"]) for row in encoded["dev"].features.rows]
+    assert lengths != sorted(lengths, reverse=True)
+    # what the model reads: those of like length together
+    read = [token_count(row["input_ids"]) for row in trainer.eval_dataset.rows]
+    assert read == sorted(lengths, reverse=True)
+    answers = data.problem.answers(trainer.logits_of(encoded["dev"]), encoded["dev"])
+    expected = data.problem.scores(answers.predictions, data.dev.examples)
+    found = trainer.evaluate()
+    assert {name: found[f"eval_{name}"] for name in expected} == pytest.approx(expected)
 
 
 def test_what_is_scored_stays_in_order_whatever_the_lengths(tmp_path):

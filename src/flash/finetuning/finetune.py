@@ -194,7 +194,7 @@ def _write_answers(
     answers = problem.answers(logits, encoded["dev"])
     write_predictions(folder / "dev_predictions.jsonl", data.dev.examples, answers.predictions, answers.confidences)
     write_report(folder, problem, data.label_names, answers.predictions, data.dev.examples)
-    write_hardest(folder, problem, logits, answers, encoded["dev"])
+    write_hardest(folder, problem, data.label_names, logits, answers, encoded["dev"])
     if data.test is None:
         return
     answers = problem.answers(trainer.logits_of(encoded["test"]), encoded["test"])

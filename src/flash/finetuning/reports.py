@@ -13,7 +13,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 from flash.finetuning.data import TaskData
 from flash.finetuning.models import shown_labels
 from flash.finetuning.problems.problem import Answers, Encoded, Problem
-from flash.tasks.examples import answer_of, text_of
+from flash.tasks.examples import ChoiceExample, EntityExample, Example, ReadingExample, answer_of, text_of
 from flash.tasks.metrics import entity_report
 
 HARDEST = 50
@@ -89,7 +89,9 @@ def write_figures(folder: Path, metric: str, records: Sequence[dict[str, Any]]) 
     figure.savefig(folder / "curves.png", dpi=120)
 
 
-def write_hardest(folder: Path, problem: Problem, logits: Any, answers: Answers, encoded: Encoded) -> None:
+def write_hardest(
+    folder: Path, problem: Problem, label_names: dict[str, str], logits: Any, answers: Answers, encoded: Encoded
+) -> None:
     """Write the texts of the dev file that the model is most wrong about: often their labels are."""
     mistakes = problem.mistakes(logits, answers, encoded)
     order = sorted(range(len(mistakes)), key=lambda index: -mistakes[index])[:HARDEST]
@@ -99,11 +101,22 @@ def write_hardest(folder: Path, problem: Problem, logits: Any, answers: Answers,
             row = {
                 "id": example.id,
                 "mistake": round(mistakes[index], 4),
-                "right": answer_of(example),
-                "predicted": answers.predictions[index],
+                **_named("right", answer_of(example), example, label_names),
+                **_named("predicted", answers.predictions[index], example, label_names),
                 "text": text_of(example)[:SHOWN_CHARACTERS],
             }
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _named(what: str, answer: Any, example: Example, label_names: dict[str, str]) -> dict[str, Any]:
+    """Show an answer so that it says something without the task's files: names of classes, mentions, candidates."""
+    if isinstance(example, EntityExample):
+        return {what: [f"{example.text[start:end]}/{label} {start}-{end}" for start, end, label in answer]}
+    if isinstance(example, ReadingExample):
+        return {what: answer if isinstance(answer, str) else [found.text for found in answer]}
+    if isinstance(example, ChoiceExample):
+        return {what: answer, f"{what}_text": example.candidates[answer]}
+    return {what: answer} | ({f"{what}_name": label_names[answer]} if answer in label_names else {})
 
 
 def write_model_card(folder: Path, *, data: TaskData, metrics: dict[str, Any], command: str, model: str) -> None:

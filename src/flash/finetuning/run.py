@@ -116,7 +116,6 @@ def task_trainer(
         model=loaded.model,
         args=args,
         train_dataset=encoded["train"].features if "train" in encoded else None,
-        eval_dataset=encoded["dev"].features if "dev" in encoded else None,
         processing_class=tokenizer,
         data_collator=problem.collator(tokenizer, 8 if args.bf16 or args.fp16 else None),
         problem=problem,
