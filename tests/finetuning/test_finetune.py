@@ -8,6 +8,7 @@ from transformers import pipeline
 
 import flash  # noqa: F401
 from flash.errors import InputError
+from flash.finetuning.baselines import baselines
 from flash.finetuning.finetune import finetune, study_summary
 from flash.finetuning.scoring import Finetuned
 
@@ -112,7 +113,7 @@ def small_study(start, folder, **changes):
     data = folder / "data"
     if not data.exists():
         task_folder(data, "classification", train=24, dev=12)
-    return toy_finetuning("classification", data, start, folder / "out", baselines=False, **changes)
+    return toy_finetuning("classification", data, start, folder / "out", **({"baselines": False} | changes))
 
 
 def scores_of(study):
@@ -137,6 +138,24 @@ def test_a_stopped_study_goes_on_with_what_is_missing(start, tmp_path):
     again = finetune(small_study(start, tmp_path, seeds=2), command="")
     assert scores_of(again) == scores_of(whole)
     assert (again.folder / "runs/lr-0.01-seed-2022/metrics.json").read_bytes() == kept
+
+
+def test_baselines_are_computed_once_for_the_same_texts(start, tmp_path, monkeypatch):
+    calls = []
+
+    def counted(problem, train, *others):
+        calls.append(len(train))
+        return baselines(problem, train, *others)
+
+    monkeypatch.setattr("flash.finetuning.finetune.baselines", counted)
+    settings = {"num_train_epochs": 1, "max_steps": 1}
+    first = finetune(small_study(start, tmp_path, **settings, baselines=True), command="")
+    again = finetune(small_study(start, tmp_path, **settings, baselines=True, seeds=2), command="")
+    assert calls == [24]
+    assert again.metrics["baselines"] == first.metrics["baselines"] != {}
+    write_rows(tmp_path / "data/train.json", rows_of("classification", 30, seed=9))
+    finetune(small_study(start, tmp_path, **settings, baselines=True, overwrite_output_dir=True), command="")
+    assert calls == [24, 30]
 
 
 def test_more_seeds_are_added_to_a_study(start, tmp_path):
