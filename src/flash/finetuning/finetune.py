@@ -13,9 +13,10 @@ from flash.errors import InputError
 from flash.finetuning.arguments import FinetuningArguments
 from flash.finetuning.baselines import baselines
 from flash.finetuning.data import TaskData, describe, load_data
+from flash.finetuning.figures import draw_curves
 from flash.finetuning.models import load_task_model, load_task_tokenizer
 from flash.finetuning.problems.problem import Encoded
-from flash.finetuning.reports import plus_minus, write_figures, write_hardest, write_model_card, write_report
+from flash.finetuning.reports import plus_minus, write_hardest, write_model_card, write_report
 from flash.finetuning.run import METRICS, MODEL, Run, task_trainer, train_run
 from flash.finetuning.task_file import write_task_file
 from flash.tasks.metrics import mean_and_spread
@@ -80,7 +81,7 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     (folder / METRICS).write_text(json.dumps(metrics, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     _write_answers(folder, args, data, encoded, tokenizer)
     chosen = [records[run.name] for run in runs if run.learning_rate == best.learning_rate]
-    write_figures(folder, data.problem.task.metric, chosen)
+    draw_curves(folder / "curves.png", data.problem.task.metric, chosen)
     write_model_card(folder, data=data, metrics=metrics, command=command, model=args.model)
     return Study(folder, metrics)
 
