@@ -45,6 +45,35 @@ def test_a_study_says_what_it_found(finetuned):
     assert "LOAD REPORT" not in done.stderr
 
 
+def test_everything_about_training_is_a_flag(workplace, tmp_path):
+    done = flashquad(
+        *("finetune", "--task", "tnews", "--data_dir", workplace / "data", "--model", workplace / "model"),
+        *("--output_dir", tmp_path / "out", "--num_train_epochs", "3", "--learning_rates", "1e-9", "1e-2"),
+        *("--seeds", "5", "--patience", "1", "--class_weights", "balanced", "--layer_decay", "0.9", "--bf16"),
+        *("--metric", "macro_f1", "--train_sampling_strategy", "random", "--no_baselines"),
+    )
+    assert done.exit_code == 0, done.stderr
+    assert ", 5 seeds" in done.stdout.splitlines()[0]
+    assert " ± " in done.stdout
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["metric"] == "macro_f1"
+    assert set(metrics["learning_rates"]) == {"1e-09", "0.01"}
+    assert len(metrics["dev"]["macro_f1"]["values"]) == 5
+    steps = [
+        json.loads(path.read_text(encoding="utf-8"))["steps"]
+        for path in (tmp_path / "out/runs").glob("lr-1e-09-*/metrics.json")
+    ]
+    assert len(steps) == 5
+    assert min(steps) < 3  # a step an epoch: a rate that changes nothing is stopped
+    card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert "mean and standard deviation of 5 seeds" in card
+    assert "| **this model** |" in card
+    report = json.loads((tmp_path / "out/per_class.json").read_text(encoding="utf-8"))
+    assert {"food", "place", "macro avg"} <= set(report)
+    for name in ("curves.png", "confusion.png"):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+
+
 def test_evaluate_prints_one_json_object(finetuned, workplace):
     done = flashquad("evaluate", "--model", finetuned[0], "--file", workplace / "data/dev.json")
     scores = json.loads(done.stdout)
