@@ -110,6 +110,17 @@ def test_a_part_of_the_training_file_is_drawn_by_the_seed(data_folder, tmp_path)
     assert len(parts[0]) == 10
 
 
+def test_a_part_of_the_training_file_has_the_classes_of_the_whole(data_folder, tmp_path, caplog):
+    rare = [row | {"label": "103", "label_desc": "rare"} for row in rows_of("classification", 2, seed=7)]
+    write_rows(data_folder / "train.json", rows_of("classification", 60) + rare)
+    write_rows(data_folder / "dev.json", rows_of("classification", 10, seed=1) + rare)
+    data = load_data(arguments(tmp_path, max_train_rows=5))
+    assert "103" not in {example.label for example in data.train.examples}
+    assert data.problem.labels == ("101", "102", "103")
+    assert len(data.dev.examples) == 12
+    assert not data.dev.left_out
+
+
 @pytest.mark.parametrize("name", ["train", "dev"])
 def test_a_file_that_is_missing_is_named(name, data_folder, tmp_path):
     (data_folder / f"{name}.json").unlink()

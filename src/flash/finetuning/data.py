@@ -51,12 +51,13 @@ def load_data(args: FinetuningArguments) -> TaskData:
     if train_path.resolve() == dev_path.resolve():
         raise InputError(f"{train_path} is named for training and for validation; the scores would mean nothing")
     train = load_split(train_path, task, labels=task.labels)
-    if args.max_train_rows is not None and args.max_train_rows < len(train.examples):
-        rows = sorted(random.Random(args.seed).sample(range(len(train.examples)), args.max_train_rows))
-        train.examples = [train.examples[row] for row in rows]
+    # of the whole file: a class that the drawn rows lack is still one
     labels = classes_of(train, task) if task.kind in ("classification", "entities") else ()
     if task.kind == "regression":
         check_values(train, task)
+    if args.max_train_rows is not None and args.max_train_rows < len(train.examples):
+        rows = sorted(random.Random(args.seed).sample(range(len(train.examples)), args.max_train_rows))
+        train.examples = [train.examples[row] for row in rows]
     problem = problem_of(task, labels)
     dev = load_split(dev_path, task, labels=labels)
     if task.kind == "regression" and len({answer_of(example) for example in dev.examples}) == 1:
