@@ -121,6 +121,13 @@ def test_a_part_of_the_training_file_has_the_classes_of_the_whole(data_folder, t
     assert not data.dev.left_out
 
 
+def test_rows_that_are_drawn_of_one_class_are_refused(data_folder, tmp_path):
+    rows = [row | {"label": "101"} for row in rows_of("classification", 300)]
+    write_rows(data_folder / "train.json", [*rows, rows[0] | {"label": "102"}])
+    with pytest.raises(InputError, match=r"the 2 rows drawn of .*train.json are of one class"):
+        load_data(arguments(tmp_path, max_train_rows=2))
+
+
 @pytest.mark.parametrize("name", ["train", "dev"])
 def test_a_file_that_is_missing_is_named(name, data_folder, tmp_path):
     (data_folder / f"{name}.json").unlink()

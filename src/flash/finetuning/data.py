@@ -58,6 +58,10 @@ def load_data(args: FinetuningArguments) -> TaskData:
     if args.max_train_rows is not None and args.max_train_rows < len(train.examples):
         rows = sorted(random.Random(args.seed).sample(range(len(train.examples)), args.max_train_rows))
         train.examples = [train.examples[row] for row in rows]
+        if task.kind == "classification" and len(label_counts(train.examples)) < 2:
+            raise InputError(
+                f"the {args.max_train_rows} rows drawn of {train_path} are of one class; raise --max_train_rows"
+            )
     problem = problem_of(task, labels)
     dev = load_split(dev_path, task, labels=labels)
     if task.kind == "regression" and len({answer_of(example) for example in dev.examples}) == 1:
