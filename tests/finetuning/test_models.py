@@ -114,6 +114,14 @@ def test_weights_that_do_not_belong_to_the_encoder_are_refused(start, tmp_path):
         load_task_model(str(folder), classification(), {}, max_length=32)
 
 
+def test_weights_that_were_not_copied_in_whole_are_named(tmp_path):
+    folder = checkpoint(tmp_path / "model")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"--model .*model cannot be loaded: .*incomplete"):
+        load_task_model(str(folder), classification(), {}, max_length=32)
+
+
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
 def test_a_folder_without_a_model_is_named(name, tmp_path):
     (tmp_path / "empty").mkdir()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import CONFIG_NAME
 from transformers.utils import logging as transformers_logging
@@ -80,7 +81,7 @@ def load_task_model(
             )
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"--model {name} cannot be loaded: {_first_line(error)}") from error
     prefix = f"{model.base_model_prefix}."
     encoder = [key for key in model.state_dict() if key.startswith(prefix)]
