@@ -5,11 +5,23 @@ import random
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    RoFormerConfig,
+    RoFormerForMaskedLM,
+)
+
 from flash.finetuning.arguments import FinetuningArguments
 
 from small_models import small_model
-from toy_pretraining import SENTENCES, toy_tokenizer
+from toy_pretraining import SENTENCES, TOKENS, toy_tokenizer
 
+SIZES = {"vocab_size": len(TOKENS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+SIZES |= {"intermediate_size": 32, "max_position_embeddings": 64}
 FOODS, PLACES = ("苹果", "牛奶"), ("公园", "车站")
 
 
@@ -24,6 +36,21 @@ def checkpoint(folder: Path, architecture: str = "flash_quad", **settings: Any) 
     """Save a tiny masked language model with its tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     small_model(architecture, **settings).save_pretrained(folder)
+    toy_tokenizer(folder).save_pretrained(folder)
+    return folder
+
+
+def peer(folder: Path, architecture: str) -> Path:
+    """Save a tiny masked language model of another architecture with its tokenizer."""
+    torch.manual_seed(0)
+    if architecture == "bert":
+        model = BertForMaskedLM(BertConfig(**SIZES))
+    elif architecture == "roformer":
+        model = RoFormerForMaskedLM(RoFormerConfig(**SIZES))
+    else:
+        tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
+        model = ModernBertForMaskedLM(ModernBertConfig(**SIZES, pad_token_id=0, **tokens))
+    model.save_pretrained(folder)
     toy_tokenizer(folder).save_pretrained(folder)
     return folder
 

@@ -9,6 +9,8 @@ from flash.cli import app
 
 from toy_tasks import checkpoint, task_folder
 
+GIVEN = ("--task", "tnews", "--model", "x")
+
 
 def flashquad(*arguments, text=None):
     return CliRunner().invoke(app, [str(argument) for argument in arguments], input=text)
@@ -41,6 +43,35 @@ def test_a_study_says_what_it_found(finetuned):
     assert lines[-1] == f"model and files in {folder}"
     assert "train: 24 rows; tokens: median" in done.stderr
     assert "LOAD REPORT" not in done.stderr
+
+
+def test_everything_about_training_is_a_flag(workplace, tmp_path):
+    done = flashquad(
+        *("finetune", "--task", "tnews", "--data_dir", workplace / "data", "--model", workplace / "model"),
+        *("--output_dir", tmp_path / "out", "--num_train_epochs", "3", "--learning_rates", "1e-9", "1e-2"),
+        *("--seeds", "5", "--patience", "1", "--class_weights", "balanced", "--layer_decay", "0.9", "--bf16"),
+        *("--metric", "macro_f1", "--train_sampling_strategy", "random", "--no_baselines"),
+    )
+    assert done.exit_code == 0, done.stderr
+    assert ", 5 seeds" in done.stdout.splitlines()[0]
+    assert " ± " in done.stdout
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))
+    assert metrics["metric"] == "macro_f1"
+    assert set(metrics["learning_rates"]) == {"1e-09", "0.01"}
+    assert len(metrics["dev"]["macro_f1"]["values"]) == 5
+    steps = [
+        json.loads(path.read_text(encoding="utf-8"))["steps"]
+        for path in (tmp_path / "out/runs").glob("lr-1e-09-*/metrics.json")
+    ]
+    assert len(steps) == 5
+    assert min(steps) < 3  # a step an epoch: a rate that changes nothing is stopped
+    card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert "mean and standard deviation of 5 seeds" in card
+    assert "| **this model** |" in card
+    report = json.loads((tmp_path / "out/per_class.json").read_text(encoding="utf-8"))
+    assert {"food", "place", "macro avg"} <= set(report)
+    for name in ("curves.png", "confusion.png"):
+        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_evaluate_prints_one_json_object(finetuned, workplace):
@@ -87,6 +118,21 @@ def test_predict_answers_texts_lines_and_files(finetuned, workplace, tmp_path):
         (
             ("finetune", "--task", "tnews", "--model", "x", "--eval_strategy", "no"),
             "--eval_strategy must be epoch or steps",
+        ),
+        (("finetune", *GIVEN, "--save_strategy", "steps"), "--save_strategy steps is not taken: a checkpoint is saved"),
+        (("finetune", *GIVEN, "--save_steps", "7"), "--save_steps 7.0 is not taken: a checkpoint is saved at each"),
+        (("finetune", *GIVEN, "--load_best_model_at_end", "False"), "--load_best_model_at_end False is not taken"),
+        (("finetune", *GIVEN, "--save_total_limit", "0"), "--save_total_limit must be at least 1, got 0"),
+        (("finetune", *GIVEN, "--save_only_model"), "--save_only_model True is not taken: a run that was stopped"),
+        (("finetune", *GIVEN, "--metric_for_best_model", "f1"), "name the task's metric with --metric"),
+        (("finetune", *GIVEN, "--eval_steps", "5"), "--eval_steps 5 is heeded with --eval_strategy steps"),
+        (
+            ("finetune", *GIVEN, "--label_smoothing_factor", "0.1", "--class_weights", "balanced"),
+            "--label_smoothing_factor is for classes without weights; these have --class_weights",
+        ),
+        (
+            ("finetune", "--task", "stsb", "--model", "x", "--label_smoothing_factor", "0.1"),
+            "--label_smoothing_factor is for classes without weights; task stsb has none",
         ),
         (("finetune", "--task", "tnews", "--model", "x", "--metric", "bleu"), "no metric 'bleu' for classification"),
         (("evaluate", "--model", "/nowhere", "--file", "x.json"), "/nowhere has no task.json"),

@@ -56,6 +56,28 @@ def test_lengths_classes_and_repeats_are_told(data_folder, tmp_path, caplog):
         assert message in caplog.text
 
 
+def test_answers_out_of_reach_are_warned_of_in_every_file(tmp_path, caplog):
+    context = "".join(SENTENCES[:4])
+    row = {"id": "q", "context": context, "question": "？", "answers": [{"text": context, "answer_start": 0}]}
+    for name in ("train", "dev"):
+        write_rows(tmp_path / f"data/{name}.json", [row])
+    with caplog.at_level(logging.WARNING):
+        described(arguments(tmp_path, "reading"), tmp_path)
+    for message in ("train: 1 answers fit no window in whole and are not learned", "dev: 1 answers fit no window"):
+        assert message in caplog.text
+
+
+def test_entities_within_others_are_told(tmp_path, caplog):
+    row = {"text": "今天的天气", "label": {"a": {"今天的天": [[0, 3]]}, "b": {"天": [[1, 1], [3, 3]]}}}
+    for name in ("train", "dev"):
+        write_rows(tmp_path / f"data/{name}.json", [row])
+    with caplog.at_level(logging.WARNING):
+        facts = described(arguments(tmp_path, "entities"), tmp_path)
+    assert "train: 2 entities overlap a longer one: each character has one tag, so only the longest is" in caplog.text
+    assert "dev: 2 entities overlap a longer one" in caplog.text
+    assert facts["dev"]["overlapping_entities"] == 2
+
+
 def test_a_class_of_the_task_that_is_nowhere_is_warned_of(tmp_path, caplog):
     task_folder(tmp_path / "data", "pair", train=30, dev=10)
     rows = [row | {"label": ("0", "1")[i % 2]} for i, row in enumerate(rows_of("pair", 30))]
@@ -86,6 +108,24 @@ def test_a_part_of_the_training_file_is_drawn_by_the_seed(data_folder, tmp_path)
     parts = [load_data(arguments(tmp_path, max_train_rows=10, seed=seed)).train.examples for seed in (1, 1, 2)]
     assert parts[0] == parts[1] != parts[2]
     assert len(parts[0]) == 10
+
+
+def test_a_part_of_the_training_file_has_the_classes_of_the_whole(data_folder, tmp_path, caplog):
+    rare = [row | {"label": "103", "label_desc": "rare"} for row in rows_of("classification", 2, seed=7)]
+    write_rows(data_folder / "train.json", rows_of("classification", 60) + rare)
+    write_rows(data_folder / "dev.json", rows_of("classification", 10, seed=1) + rare)
+    data = load_data(arguments(tmp_path, max_train_rows=5))
+    assert "103" not in {example.label for example in data.train.examples}
+    assert data.problem.labels == ("101", "102", "103")
+    assert len(data.dev.examples) == 12
+    assert not data.dev.left_out
+
+
+def test_rows_that_are_drawn_of_one_class_are_refused(data_folder, tmp_path):
+    rows = [row | {"label": "101"} for row in rows_of("classification", 300)]
+    write_rows(data_folder / "train.json", [*rows, rows[0] | {"label": "102"}])
+    with pytest.raises(InputError, match=r"the 2 rows drawn of .*train.json are of one class"):
+        load_data(arguments(tmp_path, max_train_rows=2))
 
 
 @pytest.mark.parametrize("name", ["train", "dev"])

@@ -8,6 +8,7 @@ from transformers import pipeline
 
 import flash  # noqa: F401
 from flash.errors import InputError
+from flash.finetuning.baselines import baselines
 from flash.finetuning.finetune import finetune, study_summary
 from flash.finetuning.scoring import Finetuned
 
@@ -57,8 +58,21 @@ def test_it_leaves_what_a_reader_wants(study):
     assert ("confusion.png" in names) == (kind in ("classification", "pair"))
     assert ("per_class.json" in names) == (kind in ("classification", "pair", "entities"))
     assert len((found.folder / "test_predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 6
-    mistakes = [json.loads(line)["mistake"] for line in (found.folder / "hardest.jsonl").read_text().splitlines()]
+    hardest = [json.loads(line) for line in (found.folder / "hardest.jsonl").read_text(encoding="utf-8").splitlines()]
+    mistakes = [row["mistake"] for row in hardest]
     assert mistakes == sorted(mistakes, reverse=True)
+    for row in hardest:
+        match kind:
+            case "classification":
+                assert (row["right"], row["right_name"]) in (("101", "food"), ("102", "place"))
+                assert row["predicted_name"] in ("food", "place")
+            case "choice":
+                assert row["right_text"] in row["text"]
+                assert row["predicted_text"] in row["text"]
+            case "entities":
+                assert all(entity.split("/")[0] in row["text"] for entity in (*row["right"], *row["predicted"]))
+            case "reading":
+                assert all(answer in row["text"] for answer in (*row["right"], row["predicted"]))
     assert not list(found.folder.glob("runs/*/checkpoint-*"))
 
 
@@ -99,7 +113,7 @@ def small_study(start, folder, **changes):
     data = folder / "data"
     if not data.exists():
         task_folder(data, "classification", train=24, dev=12)
-    return toy_finetuning("classification", data, start, folder / "out", baselines=False, **changes)
+    return toy_finetuning("classification", data, start, folder / "out", **({"baselines": False} | changes))
 
 
 def scores_of(study):
@@ -124,6 +138,24 @@ def test_a_stopped_study_goes_on_with_what_is_missing(start, tmp_path):
     again = finetune(small_study(start, tmp_path, seeds=2), command="")
     assert scores_of(again) == scores_of(whole)
     assert (again.folder / "runs/lr-0.01-seed-2022/metrics.json").read_bytes() == kept
+
+
+def test_baselines_are_computed_once_for_the_same_texts(start, tmp_path, monkeypatch):
+    calls = []
+
+    def counted(problem, train, *others):
+        calls.append(len(train))
+        return baselines(problem, train, *others)
+
+    monkeypatch.setattr("flash.finetuning.finetune.baselines", counted)
+    settings = {"num_train_epochs": 1, "max_steps": 1}
+    first = finetune(small_study(start, tmp_path, **settings, baselines=True), command="")
+    again = finetune(small_study(start, tmp_path, **settings, baselines=True, seeds=2), command="")
+    assert calls == [24]
+    assert again.metrics["baselines"] == first.metrics["baselines"] != {}
+    write_rows(tmp_path / "data/train.json", rows_of("classification", 30, seed=9))
+    finetune(small_study(start, tmp_path, **settings, baselines=True, overwrite_output_dir=True), command="")
+    assert calls == [24, 30]
 
 
 def test_more_seeds_are_added_to_a_study(start, tmp_path):
@@ -179,6 +211,19 @@ def test_answers_that_the_model_cannot_know_are_taken_for_none(start, tmp_path):
     assert len((study.folder / "tnews11_predict.json").read_text(encoding="utf-8").splitlines()) == 6
 
 
+def test_one_label_in_all_test_rows_is_a_placeholder_and_no_result(start, tmp_path, caplog):
+    args = small_study(start, tmp_path)
+    rows = [row | {"label": "101"} for row in rows_of("classification", 6, seed=5)]
+    path = write_rows(tmp_path / "data/test.json", rows)
+    study = finetune(args, command="")
+    assert "label is '101' in all 6 rows, as in CLUE's test files" in caplog.text
+    assert "test" not in study.metrics
+    assert len((study.folder / "tnews11_predict.json").read_text(encoding="utf-8").splitlines()) == 6
+    caplog.clear()
+    assert Finetuned(study.folder).evaluate(path)["rows"] == 6
+    assert "is it a placeholder?" in caplog.text
+
+
 def test_a_submission_that_lacks_rows_is_not_written(start, tmp_path, caplog):
     args = small_study(start, tmp_path)
     path = write_rows(tmp_path / "data/test.json", rows_of("classification", 6, seed=5))
@@ -200,8 +245,21 @@ def test_with_validations_in_steps_the_best_of_them_is_kept(settings, start, tmp
     assert max(curve) == study.metrics["dev"]["accuracy"]["mean"]
 
 
+def test_more_checkpoints_of_a_run_under_way_are_kept_if_asked_for(start, tmp_path, monkeypatch):
+    settings = {"eval_strategy": "steps", "eval_steps": 1, "num_train_epochs": 4, "save_total_limit": 3}
+    monkeypatch.setattr("flash.finetuning.run._Progress.on_step_end", stop_at_step_5)
+    with pytest.raises(StopError):
+        finetune(small_study(start, tmp_path, **settings), command="")
+    assert {f"checkpoint-{step}" for step in (2, 3, 4)} <= {path.name for path in tmp_path.glob("out/runs/*/*")}
+
+
 class StopError(Exception):
     pass
+
+
+def stop_at_step_5(self, args, state, control, **kwargs):
+    if state.global_step == 5:
+        raise StopError
 
 
 @pytest.mark.parametrize("strategy", ["random", "group_by_length"])
@@ -211,12 +269,8 @@ def test_a_run_that_is_stopped_within_an_epoch_ends_as_if_it_were_not(strategy, 
     whole = finetune(small_study(start, tmp_path, **settings), command="")
     shutil.move(whole.folder, tmp_path / "whole")
 
-    def stop(self, args, state, control, **kwargs):
-        if state.global_step == 5:
-            raise StopError
-
     with monkeypatch.context() as patch:
-        patch.setattr("flash.finetuning.run._Progress.on_step_end", stop)
+        patch.setattr("flash.finetuning.run._Progress.on_step_end", stop_at_step_5)
         with pytest.raises(StopError):
             finetune(small_study(start, tmp_path, **settings), command="")
     assert list((tmp_path / "out").glob("runs/*/checkpoint-4"))
@@ -224,6 +278,21 @@ def test_a_run_that_is_stopped_within_an_epoch_ends_as_if_it_were_not(strategy, 
     assert scores_of(resumed) == scores_of(whole)
     weights = [folder / "model.safetensors" for folder in (tmp_path / "whole", resumed.folder)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_the_time_of_a_resumed_run_is_that_of_all_its_sessions(start, tmp_path, monkeypatch):
+    settings = {"eval_strategy": "steps", "eval_steps": 2, "num_train_epochs": 4}
+    with monkeypatch.context() as patch:
+        patch.setattr("flash.finetuning.run._Progress.on_step_end", stop_at_step_5)
+        with pytest.raises(StopError):
+            finetune(small_study(start, tmp_path, **settings), command="")
+    (state,) = (tmp_path / "out").glob("runs/*/checkpoint-4/trainer_state.json")
+    values = json.loads(state.read_text(encoding="utf-8"))
+    assert 0 < values["stateful_callbacks"]["_Clock"]["args"]["before"] < 600
+    values["stateful_callbacks"]["_Clock"]["args"]["before"] = 1e6
+    state.write_text(json.dumps(values), encoding="utf-8")
+    resumed = finetune(small_study(start, tmp_path, **settings), command="")
+    assert 1e6 < resumed.metrics["seconds"]["mean"] < 1e6 + 600
 
 
 @pytest.mark.parametrize("changed", ["train.json", "model"])

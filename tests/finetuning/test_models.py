@@ -5,14 +5,7 @@ import logging
 
 import pytest
 import torch
-from transformers import (
-    BertConfig,
-    BertForMaskedLM,
-    ModernBertConfig,
-    ModernBertForMaskedLM,
-    RoFormerConfig,
-    RoFormerForMaskedLM,
-)
+from safetensors.torch import load_file
 
 from flash.errors import InputError
 from flash.finetuning.finetune import finetune
@@ -22,25 +15,7 @@ from flash.finetuning.scoring import Finetuned
 from flash.finetuning.trainer import depth_of, layer_count
 from flash.tasks.task import load_task
 
-from toy_pretraining import TOKENS, toy_tokenizer
-from toy_tasks import TASK_OF, checkpoint, task_folder, toy_finetuning
-
-SIZES = {"vocab_size": len(TOKENS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-SIZES |= {"intermediate_size": 32, "max_position_embeddings": 64}
-
-
-def peer(folder, architecture):
-    torch.manual_seed(0)
-    if architecture == "bert":
-        model = BertForMaskedLM(BertConfig(**SIZES))
-    elif architecture == "roformer":
-        model = RoFormerForMaskedLM(RoFormerConfig(**SIZES))
-    else:
-        tokens = dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"))
-        model = ModernBertForMaskedLM(ModernBertConfig(**SIZES, pad_token_id=0, **tokens))
-    model.save_pretrained(folder)
-    toy_tokenizer(folder).save_pretrained(folder)
-    return folder
+from toy_tasks import TASK_OF, checkpoint, peer, task_folder, toy_finetuning
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +42,9 @@ def classification():
 
 
 def test_the_encoder_is_the_checkpoints_and_the_head_is_new(start):
-    model = load_task_model(str(start), classification(), {}, max_length=32)
-    scratch = load_task_model(str(start), classification(), {}, max_length=32, from_scratch=True)
-    loaded = load_task_model(str(start), classification(), {}, max_length=32)
+    model = load_task_model(str(start), classification(), {}, max_length=32).model
+    scratch = load_task_model(str(start), classification(), {}, max_length=32, from_scratch=True).model
+    loaded = load_task_model(str(start), classification(), {}, max_length=32).model
     name = "flash_quad.layers.0.in_proj.weight"
     assert torch.equal(model.state_dict()[name], loaded.state_dict()[name])
     assert not torch.equal(model.state_dict()[name], scratch.state_dict()[name])
@@ -77,24 +52,34 @@ def test_the_encoder_is_the_checkpoints_and_the_head_is_new(start):
 
 
 def test_a_head_for_other_labels_is_made_anew_and_told(start, tmp_path, caplog):
-    load_task_model(str(start), problem_of(load_task("tnews"), ("a", "b", "c")), {}, max_length=32).save_pretrained(
-        tmp_path
-    )
+    load_task_model(
+        str(start), problem_of(load_task("tnews"), ("a", "b", "c")), {}, max_length=32
+    ).model.save_pretrained(tmp_path)
     with caplog.at_level(logging.WARNING):
-        model = load_task_model(str(tmp_path), classification(), {}, max_length=32)
+        model = load_task_model(str(tmp_path), classification(), {}, max_length=32).model
     assert "its head is for other labels (classifier" in caplog.text
     assert model.classifier.out_proj.out_features == 2
 
 
 def test_a_head_for_as_many_other_labels_is_made_anew_and_told(start, tmp_path, caplog):
-    load_task_model(str(start), problem_of(load_task("afqmc"), ("0", "1")), {}, max_length=32).save_pretrained(tmp_path)
+    load_task_model(str(start), problem_of(load_task("afqmc"), ("0", "1")), {}, max_length=32).model.save_pretrained(
+        tmp_path
+    )
     with caplog.at_level(logging.WARNING):
-        model = load_task_model(str(tmp_path), classification(), {}, max_length=32)
+        model = load_task_model(str(tmp_path), classification(), {}, max_length=32).model
     assert "its head is for other labels; a new one is trained" in caplog.text
-    before = load_task_model(str(tmp_path), problem_of(load_task("afqmc"), ("0", "1")), {}, max_length=32)
+    before = load_task_model(str(tmp_path), problem_of(load_task("afqmc"), ("0", "1")), {}, max_length=32).model
     name = "flash_quad.layers.1.in_proj.weight"
     assert torch.equal(model.state_dict()[name], before.state_dict()[name])
     assert not torch.equal(model.classifier.out_proj.weight, before.classifier.out_proj.weight)
+
+
+def test_what_a_masked_language_model_has_of_the_head_is_kept(tmp_path, caplog):
+    folder = peer(tmp_path, "modernbert")
+    model, new = load_task_model(str(folder), classification(), {}, max_length=32)
+    assert torch.equal(model.head.dense.weight, load_file(folder / "model.safetensors")["head.dense.weight"])
+    assert new == {"classifier.weight", "classifier.bias"}
+    assert "head is for other labels" not in caplog.text
 
 
 def test_a_model_that_cannot_take_the_length_does_not_claim_the_folder(tmp_path):
@@ -129,6 +114,14 @@ def test_weights_that_do_not_belong_to_the_encoder_are_refused(start, tmp_path):
         load_task_model(str(folder), classification(), {}, max_length=32)
 
 
+def test_weights_that_were_not_copied_in_whole_are_named(tmp_path):
+    folder = checkpoint(tmp_path / "model")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"--model .*model cannot be loaded: .*incomplete"):
+        load_task_model(str(folder), classification(), {}, max_length=32)
+
+
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
 def test_a_folder_without_a_model_is_named(name, tmp_path):
     (tmp_path / "empty").mkdir()
@@ -155,7 +148,7 @@ def test_a_model_whose_labels_are_not_those_of_its_task_is_refused(start, tmp_pa
 
 def test_depth_grows_from_the_embeddings_to_the_head(start, tmp_path):
     for folder in (start, peer(tmp_path / "bert", "bert"), peer(tmp_path / "modernbert", "modernbert")):
-        model = load_task_model(str(folder), classification(), {}, max_length=32)
+        model = load_task_model(str(folder), classification(), {}, max_length=32).model
         layers = layer_count(model)
         assert layers == 2
         depths = [depth_of(name, layers, model.base_model_prefix) for name, _ in model.named_parameters()]

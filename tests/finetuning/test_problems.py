@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from flash.finetuning.problems import problem_of
 from flash.finetuning.problems.problem import log_softmax
+from flash.finetuning.task_file import read_task_file, write_task_file
 from flash.tasks.examples import Answer, ChoiceExample, Entity, EntityExample, ReadingExample, TextExample
 from flash.tasks.task import load_task
 
@@ -81,6 +82,16 @@ def test_tags_give_the_entities_back(data, length, max_length, tokenizer):
     assert covered == {place for entity in example.entities for place in range(entity.start, entity.end)}
 
 
+def test_of_overlapping_entities_the_longest_is_tagged_and_the_others_are_counted(tokenizer):
+    inner, outer, apart = Entity(2, 4, "b"), Entity(0, 4, "a"), Entity(4, 6, "b")
+    problem = entity_problem()
+    for entities in ((inner, outer, apart, apart), (outer, inner, Entity(3, 4, "a"), apart)):
+        encoded = problem.encode([EntityExample(0, "今天的天气很", entities)], tokenizer, 32)
+        tags = [[max(tag, 0) for tag in row["labels"]] for row in encoded.features.rows]
+        assert problem.answers(tags, encoded).predictions == [(outer, apart)]
+        assert encoded.overlapping == len(set(entities)) - 2
+
+
 def test_a_tag_that_goes_on_without_a_beginning_opens_an_entity(tokenizer):
     problem = entity_problem()
     encoded = problem.encode([EntityExample(0, "今天的天气", None)], tokenizer, 32)
@@ -137,6 +148,29 @@ def test_validation_reads_the_same_windows_with_and_without_answers(tokenizer):
 def test_an_answer_longer_than_every_window_is_counted(tokenizer):
     example = ReadingExample("q", TEXT, "天？", (Answer(TEXT, 0),))
     assert problem_of(load_task("reading")).encode([example], tokenizer, 24, training=True).cut == 1
+
+
+def test_answers_as_long_as_those_trained_on_can_be_given(tokenizer, tmp_path):
+    long, short = Answer(TEXT[5:105], 5), Answer(TEXT[5:8], 5)
+    problem = problem_of(load_task("reading"))
+    problem.encode([ReadingExample("q", TEXT, "天？", (long,))], tokenizer, 200, training=True)
+    write_task_file(tmp_path, problem, {})
+    of_folder, _ = read_task_file(tmp_path)
+    encoded = of_folder.encode([ReadingExample("q", TEXT, "天？", (long,))], tokenizer, 200)
+    assert of_folder.answers(perfect_span_logits(encoded), encoded).predictions == [long.text]
+    # ... and twice as long; but a model of short answers keeps to them
+    assert of_folder.most_answer_tokens == 2 * of_folder.measured["longest_answer_tokens"] >= 180
+    other = problem_of(load_task("reading"))
+    other.encode([ReadingExample("q", TEXT, "天？", (short,))], tokenizer, 200, training=True)
+    assert other.most_answer_tokens == 64
+    assert other.answers(perfect_span_logits(encoded), encoded).predictions != [long.text]
+
+
+def test_in_validation_a_question_is_lost_only_without_any_answer_in_reach(tokenizer):
+    long, short = Answer(TEXT[:90], 0), Answer(TEXT[40:44], 40)
+    problem = problem_of(load_task("reading"))
+    for answers, lost in (((long,), 1), ((long, short), 0), ((short, long), 0)):
+        assert problem.encode([ReadingExample("q", TEXT, "天？", answers)], tokenizer, 44).cut == lost
 
 
 def test_a_question_on_nothing_is_answered_with_nothing(tokenizer):

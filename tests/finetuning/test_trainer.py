@@ -2,17 +2,19 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from flash.finetuning.data import load_data
 from flash.finetuning.models import load_task_model, load_task_tokenizer
 from flash.finetuning.run import task_trainer
+from flash.finetuning.trainer import token_count
 
-from toy_tasks import checkpoint, task_folder, toy_finetuning
+from toy_tasks import TASK_OF, checkpoint, peer, rows_of, task_folder, toy_finetuning, write_rows
 
 
-def trainer_of(kind, tmp_path, **changes):
+def trainer_of(kind, tmp_path, architecture="flash_quad", **changes):
     data_folder = task_folder(tmp_path / "data", kind, train=24, dev=8)
-    start = checkpoint(tmp_path / "model")
+    start = (checkpoint if architecture == "flash_quad" else peer)(tmp_path / "model", architecture)
     args = toy_finetuning(kind, data_folder, start, tmp_path / "out", **changes)
     data = load_data(args)
     tokenizer = load_task_tokenizer(str(start))
@@ -21,18 +23,47 @@ def trainer_of(kind, tmp_path, **changes):
         "dev": data.problem.encode(data.dev.examples, tokenizer, 32),
     }
     torch.manual_seed(0)
-    model = load_task_model(str(start), data.problem, data.label_names, max_length=32)
-    return task_trainer(model, args, data.problem, encoded, tokenizer), data, encoded
+    settings = {"max_length": 32, "from_scratch": args.from_scratch}
+    loaded = load_task_model(str(start), data.problem, data.label_names, **settings)
+    return task_trainer(loaded, args, data.problem, encoded, tokenizer), data, encoded
 
 
-def test_learning_rates_fall_from_the_head_to_the_embeddings(tmp_path):
-    trainer, _, _ = trainer_of("classification", tmp_path, layer_decay=0.5, learning_rate=0.08)
+def rates_of(trainer):
+    """Learning rate and weight decay of each parameter, by name."""
     rates = {}
     names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
     for group in trainer.create_optimizer().param_groups:
         for parameter in group["params"]:
             rates[names.pop(id(parameter))] = (group["lr"], group["weight_decay"])
     assert not names  # every parameter once
+    return rates
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roformer", "modernbert"])
+@pytest.mark.parametrize("kind", ["classification", "choice", "reading"])
+def test_what_no_checkpoint_has_learns_at_the_rate_of_the_head(kind, architecture, tmp_path):
+    trainer, _, _ = trainer_of(kind, tmp_path, architecture, layer_decay=0.5, learning_rate=0.08)
+    checkpoint_names = {
+        name.removeprefix("bert.").removeprefix("roformer.").removeprefix("model.")
+        for name in load_file(tmp_path / "model/model.safetensors")
+    }
+    prefix = f"{trainer.model.base_model_prefix}."
+    for name, (rate, _) in rates_of(trainer).items():
+        is_new = name.removeprefix(prefix) not in checkpoint_names
+        # ModernBERT's head begins with a layer that its masked language model has
+        assert (rate == 0.08) == (is_new or not name.startswith(prefix)), name
+        if "pooler" in name:
+            assert is_new
+
+
+def test_from_scratch_all_weights_learn_at_one_rate(tmp_path):
+    trainer, _, _ = trainer_of("classification", tmp_path, layer_decay=0.5, learning_rate=0.08, from_scratch=True)
+    assert {rate for rate, _ in rates_of(trainer).values()} == {0.08}
+
+
+def test_learning_rates_fall_from_the_head_to_the_embeddings(tmp_path):
+    trainer, _, _ = trainer_of("classification", tmp_path, layer_decay=0.5, learning_rate=0.08)
+    rates = rates_of(trainer)
     assert rates["classifier.out_proj.weight"] == (0.08, 0.01)
     assert rates["classifier.out_proj.bias"] == (0.08, 0.0)
     assert rates["flash_quad.layers.1.in_proj.weight"] == (0.04, 0.01)
@@ -56,6 +87,24 @@ def test_accumulated_batches_give_the_gradient_of_one(kind, tmp_path):
         gradients.append([p.grad.clone() for p in trainer.model.parameters() if p.grad is not None])
     for one, several in zip(*gradients, strict=True):
         torch.testing.assert_close(one, several, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", TASK_OF)
+def test_validation_scores_texts_of_any_lengths_as_the_answers_do(kind, tmp_path):
+    rows = rows_of(kind, 8, seed=1)
+    column = next(name for name in ("sentence", "sentence1", "text", "context") if name in rows[0])
+    uneven = [row | {column: row[column] + "很好" * (number % 5)} for number, row in enumerate(rows)]
+    dev = write_rows(tmp_path / "dev.json", uneven)
+    trainer, data, encoded = trainer_of(kind, tmp_path, per_device_eval_batch_size=3, dev_file=str(dev))
+    lengths = [token_count(row["input_ids"]) for row in encoded["dev"].features.rows]
+    assert lengths != sorted(lengths, reverse=True)
+    # what the model reads: those of like length together
+    read = [token_count(row["input_ids"]) for row in trainer.eval_dataset.rows]
+    assert read == sorted(lengths, reverse=True)
+    answers = data.problem.answers(trainer.logits_of(encoded["dev"]), encoded["dev"])
+    expected = data.problem.scores(answers.predictions, data.dev.examples)
+    found = trainer.evaluate()
+    assert {name: found[f"eval_{name}"] for name in expected} == pytest.approx(expected)
 
 
 def test_what_is_scored_stays_in_order_whatever_the_lengths(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from flash.errors import InputError
 from flash.tasks.examples import answer_of
-from flash.tasks.loading import classes_of, find_file, load_split
+from flash.tasks.loading import check_values, classes_of, find_file, load_split, placeholder_of, without_answers
 from flash.tasks.task import load_task
 
 from toy_tasks import rows_of, write_rows
@@ -88,6 +88,48 @@ def test_classes_that_are_numbers_are_in_their_order(tmp_path):
     rows = [{"sentence": "好", "label": label} for label in (10, 9, "x", 100, 9)]
     split = load_split(write_rows(tmp_path / "train.json", rows), TNEWS)
     assert classes_of(split, TNEWS) == ("9", "10", "100", "x")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_label_or_text_that_is_no_number_is_no_class_and_no_text(value, tmp_path):
+    rows = rows_of("classification", 20)
+    rows[3]["label"], rows[7]["sentence"] = value, value
+    split = load_split(write_rows(tmp_path / "train.json", rows), TNEWS)
+    assert split.left_out == {"no_label": 1, "no_text": 1}
+    assert classes_of(split, TNEWS) == ("101", "102")
+
+
+def test_candidates_and_entities_that_are_nothing_cost_their_row(tmp_path):
+    rows = rows_of("choice", 6)
+    rows[2]["candidates"][0] = float("nan")
+    assert load_split(write_rows(tmp_path / "c.json", rows), load_task("choice")).left_out == {"broken_row": 1}
+    rows = [{"text": "苹果", "entities": [{"start": 0, "end": 2, "label": label}]} for label in ("food", None)]
+    assert load_split(write_rows(tmp_path / "e.json", rows), load_task("entities")).left_out == {"broken_row": 1}
+
+
+def test_one_value_is_refused(tmp_path):
+    rows = [row | {"label": "3"} for row in rows_of("regression", 20)]
+    split = load_split(write_rows(tmp_path / "train.json", rows), load_task("stsb"))
+    with pytest.raises(InputError, match="all 20 rows have the value 3"):
+        check_values(split, load_task("stsb"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "task"),
+    [("classification", "tnews"), ("regression", "stsb"), ("choice", "choice"), ("entities", "cluener")],
+)
+def test_one_answer_in_all_rows_is_a_placeholder(kind, task, tmp_path):
+    rows = rows_of(kind, 20)
+    path = write_rows(tmp_path / "test.json", rows)
+    labels = {"classification": ("101", "102"), "entities": ("food", "place")}.get(kind, ())
+    assert placeholder_of(load_split(path, load_task(task), labels=labels, need_answers=False).examples) is None
+    name = "answer" if kind == "choice" else "label"
+    answer = {"entities": {}, "choice": 0}.get(kind, rows[0].get("label"))
+    path = write_rows(path, [row | {name: answer} for row in rows])
+    examples = load_split(path, load_task(task), labels=labels, need_answers=False).examples
+    assert placeholder_of(examples) == answer_of(examples[0])
+    assert {answer_of(example) for example in without_answers(examples)} == {None}
+    assert placeholder_of(examples[:1]) is None
 
 
 def test_one_class_is_refused(tmp_path):

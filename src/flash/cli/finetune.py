@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from flash.cli.flags import flags_of
+
 EPILOG = "\n\n".join(
     (
         "Example:  flashquad finetune --task tnews --data_dir clue/tnews --model ./wwm_flash_small "
@@ -44,7 +46,7 @@ def finetune(
     help_all: Annotated[bool, typer.Option("--help-all", help="List every flag there is.")] = False,
 ) -> None:
     """Fine-tune a checkpoint on a task, and score it."""
-    named = {
+    options = {
         "--task": task,
         "--model": model,
         "--data_dir": data_dir,
@@ -55,16 +57,15 @@ def finetune(
         "--text_columns": text_columns,
         "--label_column": label_column,
         "--seeds": seeds,
+        "--from_scratch": from_scratch,
+        "--help": help_all,
     }
-    flags = [part for flag, value in named.items() if value is not None for part in (flag, str(value))]
-    if from_scratch:
-        flags.append("--from_scratch")
-    if help_all:
-        flags.append("--help")
     from flash.finetuning.arguments import FinetuningArguments
     from flash.training.flags import parse_flags
 
-    namespace = parse_flags(FinetuningArguments, [*flags, *context.args], command="flashquad finetune", defaults={})
+    namespace = parse_flags(
+        FinetuningArguments, [*flags_of(options), *context.args], command="flashquad finetune", defaults={}
+    )
     args = FinetuningArguments(**vars(namespace))
 
     from flash.cli.console import quiet_libraries

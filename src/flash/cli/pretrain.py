@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from flash.cli.flags import flags_of
+
 # a paragraph a line: the terminal's width decides where they break
 EPILOG = "\n\n".join(
     (
@@ -64,7 +66,7 @@ def pretrain(
     """Pretrain a FLASH-Quad or FLASH masked language model with whole-word masking."""
     from flash.training.recipes import parse_arguments
 
-    named = {
+    options = {
         "--train_dir": train_dir,
         "--output_dir": output_dir,
         "--validation_dir": validation_dir,
@@ -72,13 +74,10 @@ def pretrain(
         "--init_model": init_model,
         "--tokenizer_name": tokenizer_name,
         "--config": config,
+        "--overwrite_output_dir": overwrite_output_dir,
+        "--help": help_all,
     }
-    flags = [part for flag, value in named.items() if value is not None for part in (flag, str(value))]
-    if overwrite_output_dir:
-        flags.append("--overwrite_output_dir")
-    if help_all:
-        flags.append("--help")
-    args = parse_arguments([*flags, *context.args], recipe)
+    args = parse_arguments([*flags_of(options), *context.args], recipe)
 
     from flash.cli.console import quiet_libraries
     from flash.training.pretrain import pretrain as run

@@ -11,6 +11,22 @@ from flash.errors import InputError
 from flash.tasks.loading import find_file
 from flash.tasks.task import Task, load_task
 
+# Flags of the Trainer that a study cannot heed: the one value it works with, and why.
+_NOT_TAKEN: dict[str, tuple[Any, str]] = {
+    "load_best_model_at_end": (True, "the best checkpoint on the dev file is what a study keeps"),
+    "greater_is_better": (None, "it follows from --metric"),
+    "metric_for_best_model": (None, "name the task's metric with --metric"),
+    "save_only_model": (False, "a run that was stopped could not be gone on with"),
+    "resume_from_checkpoint": (None, "the same command goes on with a study by itself"),
+    "prediction_loss_only": (False, "a validation scores the answers"),
+    "batch_eval_metrics": (False, "the answers are scored together"),
+    "eval_do_concat_batches": (True, "the answers are scored together"),
+    "dataloader_drop_last": (False, "every row of the dev file is scored"),
+    "label_names": (None, "--label_column names the column of what is to be found"),
+}
+# label smoothing needs one right class of several, and transformers' own loss
+_SMOOTHED_KINDS = ("classification", "entities")
+
 
 @dataclass
 class FinetuningArguments(TrainingArguments):
@@ -64,6 +80,16 @@ class FinetuningArguments(TrainingArguments):
     weight_decay: float = field(default=0.01, metadata={"help": "Of matrices and embeddings."})
     seed: int = field(default=2022, metadata={"help": "Of order, dropout and the new head."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to validate: epoch or steps."})
+    save_strategy: str | None = field(
+        default=None, metadata={"help": "As --eval_strategy: a checkpoint is saved at each validation."}
+    )
+    save_steps: float | None = field(
+        default=None, metadata={"help": "As --eval_steps: a checkpoint is saved at each validation."}
+    )
+    save_total_limit: int | None = field(
+        default=1, metadata={"help": "Checkpoints of a run under way, the best one besides; a finished run has none."}
+    )
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Always: the best checkpoint is kept."})
     train_sampling_strategy: str = field(
         default="group_by_length", metadata={"help": "group_by_length (less padding) or random."}
     )
@@ -89,8 +115,6 @@ class FinetuningArguments(TrainingArguments):
             raise InputError(f"--max_seq_length must be at least 3, got {self.max_seq_length}: [CLS], one token, [SEP]")
         if self.num_train_epochs <= 0 and self.max_steps <= 0:
             raise InputError(f"--num_train_epochs must be above 0, got {self.num_train_epochs}")
-        if self.metric_for_best_model is not None:  # type: ignore[has-type]
-            raise InputError("--metric_for_best_model: name the task's metric with --metric")
         for rate in [self.learning_rate, *(self.learning_rates or [])]:
             if not 0 < rate < 1:
                 raise InputError(f"a learning rate must lie between 0 and 1, got {rate}; pass one such as 3e-4")
@@ -98,18 +122,37 @@ class FinetuningArguments(TrainingArguments):
             raise InputError(
                 f"--eval_strategy must be epoch or steps, got {self.eval_strategy}: the best checkpoint is kept"
             )
+        every = self.eval_steps  # type: ignore[has-type]
+        if every is not None and self.eval_strategy != "steps":
+            raise InputError(f"--eval_steps {every:g} is heeded with --eval_strategy steps; pass that too")
+        if self.save_total_limit is not None and self.save_total_limit < 1:
+            raise InputError(f"--save_total_limit must be at least 1, got {self.save_total_limit}: the last checkpoint")
+        for name, (needed, why) in _NOT_TAKEN.items():
+            if getattr(self, name) != needed:
+                raise InputError(f"--{name} {getattr(self, name)} is not taken: {why}; leave it out")
         task = self.read_task()
-        # a checkpoint at each validation: the best one must be there to be kept
-        self.save_strategy = self.eval_strategy
-        self.eval_steps = self.save_steps = self.eval_steps or self.logging_steps  # type: ignore[has-type]
-        self.save_total_limit = 1  # and the best one
-        self.load_best_model_at_end = True
-        self.restore_callback_states_from_checkpoint = True  # how long no score was better
+        if self.label_smoothing_factor and (task.kind not in _SMOOTHED_KINDS or self.class_weights != "none"):
+            what = f"task {task.name} has none" if task.kind not in _SMOOTHED_KINDS else "these have --class_weights"
+            raise InputError(f"--label_smoothing_factor is for classes without weights; {what}")
+        self._save_at_validations()
+        self.restore_callback_states_from_checkpoint = True  # how long no score was better, and the time taken
         self.metric_for_best_model = task.metric
         self.greater_is_better = True
         if not torch.accelerator.is_available():
             self.use_cpu = True
         super().__post_init__()
+
+    def _save_at_validations(self) -> None:
+        """Save a checkpoint at each validation: the best one must be there to be kept."""
+        self.eval_steps = self.eval_steps or self.logging_steps  # type: ignore[has-type]
+        for name, follows in (("save_strategy", "eval_strategy"), ("save_steps", "eval_steps")):
+            given, needed = getattr(self, name), getattr(self, follows)
+            if given not in (None, needed):
+                raise InputError(
+                    f"--{name} {given} is not taken: a checkpoint is saved at each validation, so that the best one "
+                    f"can be kept; pass --{follows} {given} or leave it out"
+                )
+            setattr(self, name, needed)
 
     def read_task(self) -> Task:
         """Find the task and put the columns in that were named."""

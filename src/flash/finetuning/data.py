@@ -12,7 +12,7 @@ from flash.finetuning.arguments import FinetuningArguments
 from flash.finetuning.problems import problem_of
 from flash.finetuning.problems.problem import Encoded, Problem, all_answered
 from flash.tasks.examples import answer_of
-from flash.tasks.loading import Split, classes_of, load_split
+from flash.tasks.loading import Split, check_values, classes_of, load_split, placeholder_of, without_answers
 from flash.tasks.statistics import find_repeats, label_counts
 
 MANY_CUT = 0.05  # a larger share of cut texts is warned of
@@ -51,13 +51,32 @@ def load_data(args: FinetuningArguments) -> TaskData:
     if train_path.resolve() == dev_path.resolve():
         raise InputError(f"{train_path} is named for training and for validation; the scores would mean nothing")
     train = load_split(train_path, task, labels=task.labels)
+    # of the whole file: a class that the drawn rows lack is still one
+    labels = classes_of(train, task) if task.kind in ("classification", "entities") else ()
+    if task.kind == "regression":
+        check_values(train, task)
     if args.max_train_rows is not None and args.max_train_rows < len(train.examples):
         rows = sorted(random.Random(args.seed).sample(range(len(train.examples)), args.max_train_rows))
         train.examples = [train.examples[row] for row in rows]
-    labels = classes_of(train, task) if task.kind in ("classification", "entities") else ()
+        if task.kind == "classification" and len(label_counts(train.examples)) < 2:
+            raise InputError(
+                f"the {args.max_train_rows} rows drawn of {train_path} are of one class; raise --max_train_rows"
+            )
     problem = problem_of(task, labels)
     dev = load_split(dev_path, task, labels=labels)
+    if task.kind == "regression" and len({answer_of(example) for example in dev.examples}) == 1:
+        logger.warning("%s: all rows have the same value; correlations with it are not defined and told as 0", dev_path)
     test = None if test_path is None else load_split(test_path, task, labels=labels, need_answers=False)
+    if test is not None and (placeholder := placeholder_of(test.examples)) is not None:
+        logger.warning(
+            "%s: %s is %r in all %s rows, as in CLUE's test files, whose answers are not published; they are "
+            "predicted, not scored (`flashquad evaluate` scores them all the same)",
+            test.path,
+            task.label,
+            placeholder,
+            f"{len(test.examples):,}",
+        )
+        test.examples = without_answers(test.examples)
     if args.class_weights == "balanced":
         if task.kind != "classification":
             raise InputError(f"--class_weights balanced is for classes; task {task.name} has none")
@@ -97,11 +116,21 @@ def describe(data: TaskData, encoded: dict[str, Encoded], max_length: int) -> di
             if data.problem.reads_windows
             else f"{of_split.cut:,} longer than {max_length}",
         )
+        if of_split.overlapping:
+            logger.warning(
+                "%s: %s entities overlap a longer one: each character has one tag, so only the longest is %s",
+                name,
+                f"{of_split.overlapping:,}",
+                "learned" if name == "train" else "in reach, and the others count as missed",
+            )
+            facts["overlapping_entities"] = of_split.overlapping
         if data.problem.reads_windows:
-            if name == "train" and of_split.cut:
+            if of_split.cut:
                 logger.warning(
-                    "train: %s answers fit no window in whole and are not learned; --max_seq_length can be larger",
+                    "%s: %s answers fit no window in whole and %s; --max_seq_length can be larger",
+                    name,
                     f"{of_split.cut:,}",
+                    "are not learned" if name == "train" else "cannot be found",
                 )
         elif of_split.cut > MANY_CUT * len(of_split.examples):
             logger.warning(

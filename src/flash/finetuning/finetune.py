@@ -11,17 +11,18 @@ from typing import Any
 
 from flash.errors import InputError
 from flash.finetuning.arguments import FinetuningArguments
-from flash.finetuning.baselines import KINDS_WITH_BASELINES, baselines
+from flash.finetuning.baselines import baselines
 from flash.finetuning.data import TaskData, describe, load_data
+from flash.finetuning.figures import draw_curves
 from flash.finetuning.models import load_task_model, load_task_tokenizer
 from flash.finetuning.problems.problem import Encoded
-from flash.finetuning.reports import plus_minus, write_figures, write_hardest, write_model_card, write_report
+from flash.finetuning.reports import plus_minus, write_hardest, write_model_card, write_report
 from flash.finetuning.run import METRICS, MODEL, Run, task_trainer, train_run
 from flash.finetuning.task_file import write_task_file
 from flash.tasks.metrics import mean_and_spread
 from flash.tasks.submission import submission_name, write_predictions, write_submission
 
-SETTINGS, RUNS = "settings.json", "runs"
+SETTINGS, RUNS, BASELINES = "settings.json", "runs", "baselines.json"
 # settings that say where and how many runs, not what a run is: that has its learning rate in its name
 _NOT_COMPARED = {
     *("output_dir", "logging_dir", "overwrite_output_dir", "baselines", "disable_tqdm"),
@@ -55,6 +56,8 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     # what is wrong with the model shows now, and not after minutes
     max_length = data.problem.task.max_length
     load_task_model(args.model, data.problem, data.label_names, max_length=max_length, from_scratch=args.from_scratch)
+    if args.from_scratch and args.layer_decay != 1:
+        logger.info("--layer_decay %g changes nothing: from scratch every weight is new", args.layer_decay)
     _claim(folder, args, data)
     splits = {"train": data.train, "dev": data.dev} | ({} if data.test is None else {"test": data.test})
     encoded = {
@@ -63,7 +66,7 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     }
     facts = describe(data, encoded, max_length)
     facts["left_out"] = {name: dict(split.left_out) for name, split in splits.items() if split.left_out}
-    found = _baselines(data, args)
+    found = _baselines(folder, data) if args.baselines else {}
     rates = list(dict.fromkeys(args.learning_rates or [args.learning_rate]))
     runs = [
         Run(rate, seed, folder / RUNS / f"lr-{rate:g}-seed-{seed}")
@@ -78,7 +81,7 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     (folder / METRICS).write_text(json.dumps(metrics, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     _write_answers(folder, args, data, encoded, tokenizer)
     chosen = [records[run.name] for run in runs if run.learning_rate == best.learning_rate]
-    write_figures(folder, data.problem.task.metric, chosen)
+    draw_curves(folder / "curves.png", data.problem.task.metric, chosen)
     write_model_card(folder, data=data, metrics=metrics, command=command, model=args.model)
     return Study(folder, metrics)
 
@@ -113,7 +116,15 @@ def _claim(folder: Path, args: FinetuningArguments, data: TaskData) -> None:
 def _clear(folder: Path) -> None:
     """Delete what a study writes."""
     shutil.rmtree(folder / RUNS, ignore_errors=True)
-    names = ("metrics.json", "per_class.json", "confusion.png", "curves.png", "hardest.jsonl", "*_predictions.jsonl")
+    names = (
+        "metrics.json",
+        BASELINES,
+        "per_class.json",
+        "confusion.png",
+        "curves.png",
+        "hardest.jsonl",
+        "*_predictions.jsonl",
+    )
     for pattern in (*names, "*_predict.json"):
         for path in folder.glob(pattern):
             path.unlink()
@@ -135,12 +146,21 @@ def _fingerprints(args: FinetuningArguments, data: TaskData) -> dict[str, str]:
     return hashes
 
 
-def _baselines(data: TaskData, args: FinetuningArguments) -> dict[str, Any]:
-    if not args.baselines or data.problem.task.kind not in KINDS_WITH_BASELINES:
-        return {}
+def _baselines(folder: Path, data: TaskData) -> dict[str, Any]:
+    """Compute the baselines, or read what an earlier call found in the same texts."""
+    test = data.test.examples if data.test is not None and data.test_is_labelled else []
+    known = folder / BASELINES
+    read = repr((data.problem.task, data.train.examples, data.dev.examples, test))
+    fingerprint = hashlib.sha256(read.encode(errors="surrogatepass")).hexdigest()
+    if known.is_file():
+        before = json.loads(known.read_text(encoding="utf-8"))
+        if before["fingerprint"] == fingerprint:
+            return before["scores"]
     logger.info("compute the baselines (--no_baselines does without)")
-    test = data.test.examples if data.test is not None and data.test_is_labelled else ()
-    return baselines(data.problem, data.train.examples, data.dev.examples, test)
+    scores = baselines(data.problem, data.train.examples, data.dev.examples, test)
+    facts = {"fingerprint": fingerprint, "scores": scores}
+    known.write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    return scores
 
 
 def _summary(
@@ -186,13 +206,13 @@ def _write_answers(
 ) -> None:
     """Answer dev and test files with the model that was kept."""
     problem = data.problem
-    model = load_task_model(str(folder), problem, data.label_names, max_length=problem.task.max_length)
-    trainer = task_trainer(model, args, problem, {"dev": encoded["dev"]}, tokenizer)
+    loaded = load_task_model(str(folder), problem, data.label_names, max_length=problem.task.max_length)
+    trainer = task_trainer(loaded, args, problem, {"dev": encoded["dev"]}, tokenizer)
     logits = trainer.logits_of(encoded["dev"])
     answers = problem.answers(logits, encoded["dev"])
     write_predictions(folder / "dev_predictions.jsonl", data.dev.examples, answers.predictions, answers.confidences)
     write_report(folder, problem, data.label_names, answers.predictions, data.dev.examples)
-    write_hardest(folder, problem, logits, answers, encoded["dev"])
+    write_hardest(folder, problem, data.label_names, logits, answers, encoded["dev"])
     if data.test is None:
         return
     answers = problem.answers(trainer.logits_of(encoded["test"]), encoded["test"])

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import CONFIG_NAME
 from transformers.utils import logging as transformers_logging
@@ -38,9 +39,16 @@ def load_task_tokenizer(name: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+class TaskModel(NamedTuple):
+    """A model under a task's head, and the names of those of its parameters that come from no checkpoint."""
+
+    model: PreTrainedModel
+    new_parameters: frozenset[str]
+
+
 def load_task_model(
     name: str, problem: Problem, label_names: dict[str, str], *, max_length: int, from_scratch: bool = False
-) -> PreTrainedModel:
+) -> TaskModel:
     """Load a checkpoint under a task's head, whose weights are new unless the checkpoint has the same labels.
 
     Args:
@@ -65,14 +73,15 @@ def load_task_model(
                 f"--max_seq_length {max_length}: {name} has {limit} positions; pass at most that (longer texts are cut)"
             )
         if from_scratch:
-            return problem.auto_class.from_config(config)
+            model = problem.auto_class.from_config(config)
+            return TaskModel(model, frozenset(key for key, _ in model.named_parameters()))
         with _without_load_report():
             model, report = problem.auto_class.from_pretrained(
                 name, config=config, ignore_mismatched_sizes=True, output_loading_info=True
             )
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"--model {name} cannot be loaded: {_first_line(error)}") from error
     prefix = f"{model.base_model_prefix}."
     encoder = [key for key in model.state_dict() if key.startswith(prefix)]
@@ -86,14 +95,16 @@ def load_task_model(
         if key.startswith(prefix):
             raise InputError(f"--model {name}: {key} has shape {tuple(there)}, its {CONFIG_NAME} says {tuple(needed)}")
         logger.warning("%s: its head is for other labels (%s); a new one is trained", name, key)
-    has_head = any(not key.startswith(prefix) for key in model.state_dict() if key not in report["missing_keys"])
+    new = {*report["missing_keys"], *(key for key, _, _ in report["mismatched_keys"])}
+    head = [key for key in model.state_dict() if not key.startswith(prefix)]
+    has_head = bool(head) and not any(key in report["missing_keys"] for key in head)
     if problem.head_labels() and has_head and not report["mismatched_keys"] and labels_before != config.id2label:
         logger.warning("%s: its head is for other labels; a new one is trained", name)
         fresh = problem.auto_class.from_config(config)
         encoder_weights = {key: value for key, value in model.state_dict().items() if key.startswith(prefix)}
         fresh.load_state_dict(encoder_weights, strict=False)
-        return fresh
-    return model
+        return TaskModel(fresh, frozenset(new | (fresh.state_dict().keys() - encoder_weights.keys())))
+    return TaskModel(model, frozenset(new))
 
 
 def shown_labels(labels: tuple[str, ...], names: dict[str, str]) -> list[str]:

@@ -1,24 +1,21 @@
-"""What a study leaves for its readers: scores by class, confusion matrix, curves, the hardest texts, a model card."""
+"""What a study leaves for its readers: scores by class, the hardest texts, a model card."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from sklearn.metrics import classification_report, confusion_matrix
 
 from flash.finetuning.data import TaskData
+from flash.finetuning.figures import draw_confusion, shown_names
 from flash.finetuning.models import shown_labels
 from flash.finetuning.problems.problem import Answers, Encoded, Problem
-from flash.tasks.examples import answer_of, text_of
+from flash.tasks.examples import ChoiceExample, EntityExample, Example, ReadingExample, answer_of, text_of
 from flash.tasks.metrics import entity_report
 
 HARDEST = 50
 SHOWN_CHARACTERS = 300
-MOST_NUMBERED_CLASSES = 20  # more cells than these cannot be read with numbers in them
 
 
 def write_report(
@@ -31,9 +28,8 @@ def write_report(
         report = classification_report(
             right, predictions, labels=list(problem.labels), target_names=names, output_dict=True, zero_division=0.0
         )
-        _draw_confusion(
-            folder / "confusion.png", confusion_matrix(right, predictions, labels=list(problem.labels)), names
-        )
+        counts = confusion_matrix(right, predictions, labels=list(problem.labels))
+        draw_confusion(folder / "confusion.png", counts, names, problem.labels)
     elif problem.task.kind == "entities":
         report = entity_report(predictions, [example.entities for example in examples], problem.labels)
     else:
@@ -41,55 +37,9 @@ def write_report(
     (folder / "per_class.json").write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def _draw_confusion(path: Path, counts: np.ndarray, names: Sequence[str]) -> None:
-    size = min(max(4.0, 0.45 * len(names) + 2.0), 16.0)
-    figure = Figure(figsize=(size + 1, size), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, label="share of the rows of a class", shrink=0.8)
-    if len(names) <= MOST_NUMBERED_CLASSES:
-        for row, column in np.ndindex(counts.shape):
-            if counts[row, column]:
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=7)
-    shown = [name if name.isascii() else str(number) for number, name in enumerate(names)]
-    font = 8 if len(names) <= MOST_NUMBERED_CLASSES else 5
-    axes.set_xticks(range(len(names)), shown, rotation=90, fontsize=font)
-    axes.set_yticks(range(len(names)), shown, fontsize=font)
-    numbered = "" if shown == list(names) else " (numbers: the order of per_class.json, from 0)"
-    axes.set_xlabel(f"predicted{numbered}")
-    axes.set_ylabel("right")
-    figure.savefig(path, dpi=120)
-
-
-def write_figures(folder: Path, metric: str, records: Sequence[dict[str, Any]]) -> None:
-    """Draw loss and score against epochs, a line a seed."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2)
-    for record in records:
-        label = f"seed {record['seed']}"
-        for axes, key, style in (
-            (panels[0], "loss", "-"),
-            (panels[0], "eval_loss", "o--"),
-            (panels[1], f"eval_{metric}", "o-"),
-        ):
-            points = [(entry["epoch"], entry[key]) for entry in record["curve"] if key in entry]
-            if points:
-                name = {"loss": f"{label}, training", "eval_loss": f"{label}, dev"}.get(key, label)
-                axes.plot(*zip(*points, strict=True), style, label=name, markersize=4, linewidth=1.2)
-    for axes, what in zip(panels, ("loss", metric.replace("_", " ")), strict=True):
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(what)
-        axes.grid(alpha=0.3)
-        if axes.has_data():
-            axes.legend(frameon=False, fontsize=8)
-    figure.savefig(folder / "curves.png", dpi=120)
-
-
-def write_hardest(folder: Path, problem: Problem, logits: Any, answers: Answers, encoded: Encoded) -> None:
+def write_hardest(
+    folder: Path, problem: Problem, label_names: dict[str, str], logits: Any, answers: Answers, encoded: Encoded
+) -> None:
     """Write the texts of the dev file that the model is most wrong about: often their labels are."""
     mistakes = problem.mistakes(logits, answers, encoded)
     order = sorted(range(len(mistakes)), key=lambda index: -mistakes[index])[:HARDEST]
@@ -99,11 +49,22 @@ def write_hardest(folder: Path, problem: Problem, logits: Any, answers: Answers,
             row = {
                 "id": example.id,
                 "mistake": round(mistakes[index], 4),
-                "right": answer_of(example),
-                "predicted": answers.predictions[index],
+                **_named("right", answer_of(example), example, label_names),
+                **_named("predicted", answers.predictions[index], example, label_names),
                 "text": text_of(example)[:SHOWN_CHARACTERS],
             }
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _named(what: str, answer: Any, example: Example, label_names: dict[str, str]) -> dict[str, Any]:
+    """Show an answer so that it says something without the task's files: names of classes, mentions, candidates."""
+    if isinstance(example, EntityExample):
+        return {what: [f"{example.text[start:end]}/{label} {start}-{end}" for start, end, label in answer]}
+    if isinstance(example, ReadingExample):
+        return {what: answer if isinstance(answer, str) else [found.text for found in answer]}
+    if isinstance(example, ChoiceExample):
+        return {what: answer, f"{what}_text": example.candidates[answer]}
+    return {what: answer} | ({f"{what}_name": label_names[answer]} if answer in label_names else {})
 
 
 def write_model_card(folder: Path, *, data: TaskData, metrics: dict[str, Any], command: str, model: str) -> None:
@@ -124,7 +85,14 @@ def write_model_card(folder: Path, *, data: TaskData, metrics: dict[str, Any], c
         f"{name} {metrics['data'][name]['rows']:,}" for name in ("train", "dev", "test") if name in metrics["data"]
     )
     nl = "\n"
-    figure = "\n![which classes are taken for which](confusion.png)\n" if task.kind == "classification" else ""
+    figure = ""
+    if task.kind == "classification":
+        figure = "\n![which classes are taken for which](confusion.png)\n"
+        named = shown_labels(problem.labels, data.label_names)
+        shown, _ = shown_names(named, problem.labels)
+        if shown != named:
+            key = "; ".join(f"{code} {name}" for code, name in zip(shown, named, strict=True))
+            figure += f"\nIn this figure: {key}.\n"
     card = f"""---
 language: zh
 library_name: transformers

@@ -20,11 +20,11 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_callback import ExportableState, PrinterCallback, ProgressCallback
 
 from flash.finetuning.arguments import FinetuningArguments
 from flash.finetuning.data import TaskData
-from flash.finetuning.models import load_task_model
+from flash.finetuning.models import TaskModel, load_task_model
 from flash.finetuning.problems.problem import Encoded, Problem
 from flash.finetuning.trainer import TaskTrainer
 from flash.models.checkpoint_folders import checkpoints_newest_first
@@ -62,7 +62,7 @@ def train_run(
         logger.info("%s: finished before, read from %s", run.name, done)
         return json.loads(done.read_text(encoding="utf-8"))
     set_seed(run.seed)
-    model = load_task_model(
+    loaded = load_task_model(
         args.model,
         data.problem,
         data.label_names,
@@ -71,22 +71,23 @@ def train_run(
     )
     settings = copy.copy(args)
     settings.learning_rate, settings.seed, settings.output_dir = run.learning_rate, run.seed, str(run.folder)
-    trainer = task_trainer(model, settings, data.problem, encoded, tokenizer)
+    trainer = task_trainer(loaded, settings, data.problem, encoded, tokenizer)
     trainer.add_callback(_Progress(run.name, data.problem.task.metric))
     if args.patience is not None:
         trainer.add_callback(EarlyStoppingCallback(args.patience))
     checkpoint = last_whole_checkpoint(run.folder) if run.folder.is_dir() else None
     if checkpoint is not None:
         logger.info("%s: resume from %s", run.name, checkpoint)
-    started = time.monotonic()
+    trainer.add_callback(_Clock())
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    callbacks = trainer.callback_handler.callbacks  # a resumed run has put others in the place of those given
     record = {
         "learning_rate": run.learning_rate,
         "seed": run.seed,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(next(found.seconds for found in callbacks if isinstance(found, _Clock)), 1),
         "steps": trainer.state.global_step,
         "best_step": trainer.state.best_global_step,
-        "parameters": model.num_parameters(),
+        "parameters": loaded.model.num_parameters(),
         "dev": _scores_at(trainer.state, trainer.state.best_global_step),
         "curve": [entry for entry in trainer.state.log_history if "eval_loss" in entry or "loss" in entry],
     }
@@ -104,7 +105,7 @@ def train_run(
 
 
 def task_trainer(
-    model: Any,
+    loaded: TaskModel,
     args: TrainingArguments,
     problem: Problem,
     encoded: dict[str, Encoded],
@@ -112,15 +113,15 @@ def task_trainer(
 ) -> TaskTrainer:
     """Build the Trainer of a task; without ``train`` among ``encoded`` one that only scores."""
     trainer = TaskTrainer(
-        model=model,
+        model=loaded.model,
         args=args,
         train_dataset=encoded["train"].features if "train" in encoded else None,
-        eval_dataset=encoded["dev"].features if "dev" in encoded else None,
         processing_class=tokenizer,
         data_collator=problem.collator(tokenizer, 8 if args.bf16 or args.fp16 else None),
         problem=problem,
         encoded=encoded.get("dev"),
         layer_decay=getattr(args, "layer_decay", 1.0),
+        new_parameters=loaded.new_parameters,
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
@@ -132,6 +133,33 @@ def _scores_at(state: TrainerState, step: int | None) -> dict[str, float]:
     logged = next(entry for entry in state.log_history if "eval_loss" in entry and entry["step"] == step)
     kept = {name.removeprefix("eval_"): value for name, value in logged.items() if name.startswith("eval_")}
     return {name: value for name, value in kept.items() if not name.endswith(("runtime", "_per_second"))}
+
+
+class _Clock(TrainerCallback, ExportableState):
+    """Seconds of training, of all sessions of a run; what was lost between a checkpoint and a stop is not counted.
+
+    Args:
+        before: Seconds of the sessions before this one.
+    """
+
+    def __init__(self, before: float = 0.0) -> None:
+        self._before = before
+        self._started: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Return the time up to now."""
+        return self._before + (0.0 if self._started is None else time.monotonic() - self._started)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start it."""
+        self._started = time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"args": {"before": self.seconds}, "attributes": {}}
 
 
 class _Progress(TrainerCallback):

@@ -1,6 +1,7 @@
 """A fine-tuned folder on another file, or on texts: scores and predictions."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from flash.finetuning.problems.problem import Answers, Encoded, Problem
 from flash.finetuning.run import task_trainer
 from flash.finetuning.task_file import read_task_file
 from flash.tasks.examples import EntityExample, Example, TextExample
-from flash.tasks.loading import load_split
+from flash.tasks.loading import load_split, placeholder_of
 from flash.tasks.submission import submission_name, write_predictions, write_submission
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -51,7 +54,7 @@ class Finetuned:
                 f"{self.folder}: the model has {known} labels, its task.json {outputs}; name a folder whose files "
                 "belong together"
             )
-        self.model = load_task_model(
+        self.loaded = load_task_model(
             str(self.folder), self.problem, self.label_names, max_length=self.problem.task.max_length
         )
 
@@ -67,7 +70,7 @@ class Finetuned:
                 disable_tqdm=True,
                 use_cpu=not torch.accelerator.is_available(),
             )
-            trainer = task_trainer(self.model, settings, self.problem, {}, self.tokenizer)
+            trainer = task_trainer(self.loaded, settings, self.problem, {}, self.tokenizer)
             logits = trainer.logits_of(encoded)
         return self.problem.answers(logits, encoded), logits, encoded
 
@@ -78,6 +81,8 @@ class Finetuned:
             InputError: It is not one of the task, or has a class that the model does not know in most rows.
         """
         split = load_split(file, self.problem.task, labels=self.problem.labels)
+        if (placeholder := placeholder_of(split.examples)) is not None:
+            logger.warning("%s: the answer is %r in all rows: is it a placeholder?", file, placeholder)
         answers, _, encoded = self.answer(split.examples)
         scores = self.problem.scores(answers.predictions, split.examples)
         return {

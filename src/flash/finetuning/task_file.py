@@ -12,8 +12,13 @@ NAME = "task.json"
 
 
 def write_task_file(folder: Path, problem: Problem, label_names: dict[str, str]) -> None:
-    """Write the task, its classes and their readable names."""
-    facts = {"task": problem.task.to_dict(), "labels": list(problem.labels), "label_names": label_names}
+    """Write the task, its classes and their readable names, and what was measured in training."""
+    facts = {
+        "task": problem.task.to_dict(),
+        "labels": list(problem.labels),
+        "label_names": label_names,
+        "measured": problem.measured,
+    }
     (folder / NAME).write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
@@ -29,6 +34,8 @@ def read_task_file(folder: Path) -> tuple[Problem, dict[str, str]]:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         task = Task.from_dict(facts["task"], source=str(path))
-        return problem_of(task, tuple(facts["labels"])), dict(facts["label_names"])
-    except (ValueError, KeyError, TypeError) as error:
+        # folders of earlier versions have nothing measured
+        measured = {name: int(value) for name, value in facts.get("measured", {}).items()}
+        return problem_of(task, tuple(facts["labels"]), measured), dict(facts["label_names"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {' '.join(str(error).split())}") from error

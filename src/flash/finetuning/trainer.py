@@ -1,15 +1,16 @@
 """The stock Trainer with a task's own loss and with learning rates that fall towards the embeddings."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from flash.finetuning.problems.problem import Encoded, Problem
+from flash.finetuning.problems.problem import Encoded, Features, Problem
 from flash.training.weight_decay import decayed_parameter_names
 
 # what only the task's own loss looks at
@@ -22,34 +23,46 @@ class TaskTrainer(Trainer):
 
     Args:
         problem: The task's kind, which may have a loss of its own.
-        encoded: What is validated on, for the scores.
+        encoded: What is validated on.
         layer_decay: Factor on the learning rate from a layer to the one below it.
+        new_parameters: Names of parameters that begin untrained, wherever they are; they learn at the head's rate.
     """
 
     def __init__(
-        self, *args: Any, problem: Problem, encoded: Encoded | None = None, layer_decay: float = 1.0, **kwargs: Any
+        self,
+        *args: Any,
+        problem: Problem,
+        encoded: Encoded | None = None,
+        layer_decay: float = 1.0,
+        new_parameters: Collection[str] = (),
+        **kwargs: Any,
     ) -> None:
         self._problem = problem
         self._layer_decay = layer_decay
+        self._new_parameters = new_parameters
         if encoded is not None:
-            kwargs["compute_metrics"] = lambda prediction: self._scores(prediction, encoded)
+            order = longest_first(encoded.features)
+            kwargs["eval_dataset"] = Features([encoded.features.rows[index] for index in order])
+            kwargs["compute_metrics"] = lambda prediction: self._scores(prediction, encoded, order)
         super().__init__(
             *args, preprocess_logits_for_metrics=lambda logits, labels: problem.reduce_logits(logits), **kwargs
         )
 
-    def _scores(self, prediction: EvalPrediction, encoded: Encoded) -> dict[str, float]:
-        answers = self._problem.answers(prediction.predictions, encoded)
+    def _scores(self, prediction: EvalPrediction, encoded: Encoded, order: list[int]) -> dict[str, float]:
+        answers = self._problem.answers(put_back(prediction.predictions, order), encoded)
         return self._problem.scores(answers.predictions, encoded.examples)
 
     def logits_of(self, encoded: Encoded) -> Any:
-        """Run the model over all features; numpy arrays, in the order of the features."""
+        """Run the model over all features, those of like length together; arrays, in the order of the features."""
+        order = longest_first(encoded.features)
+        labels = self._problem.label_names()
         rows = [
-            {name: value for name, value in row.items() if name not in self._problem.label_names()}
-            for row in encoded.features.rows
+            {name: value for name, value in encoded.features.rows[index].items() if name not in labels}
+            for index in order
         ]
         metrics, self.compute_metrics = self.compute_metrics, None  # type: ignore[has-type]
         try:
-            return self.predict(type(encoded.features)(rows)).predictions
+            return put_back(self.predict(Features(rows)).predictions, order)
         finally:
             self.compute_metrics = metrics
 
@@ -89,7 +102,7 @@ class TaskTrainer(Trainer):
         )
 
     def _get_eval_sampler(self, eval_dataset: torch.utils.data.Dataset) -> torch.utils.data.Sampler | None:
-        # in order: the stock Trainer would group what it scores by length too, and answers must find their texts
+        # as they are, in order of length: the stock Trainer would draw another order, and answers must find their texts
         return None if self.args.world_size > 1 else torch.utils.data.SequentialSampler(eval_dataset)  # type: ignore[arg-type]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -106,7 +119,8 @@ class TaskTrainer(Trainer):
         groups: dict[tuple[int, bool], list[nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                depth = depth_of(name, layers, self.model.base_model_prefix)
+                is_new = name in self._new_parameters
+                depth = layers + 1 if is_new else depth_of(name, layers, self.model.base_model_prefix)
                 groups.setdefault((depth, name in decayed), []).append(parameter)
         return [
             {
@@ -145,6 +159,19 @@ class GroupedByLength(torch.utils.data.Sampler):
         """Yield indices of rows."""
         generator = torch.Generator().manual_seed(self._seed + 1_000_003 * self._epoch)
         return iter(get_length_grouped_indices(self._lengths, self._batch_size, generator=generator))
+
+
+def longest_first(features: Features) -> list[int]:
+    """Order features by length, so that batches hold little padding; a batch that does not fit shows at once."""
+    counts = [token_count(row["input_ids"]) for row in features.rows]
+    return sorted(range(len(counts)), key=lambda index: -counts[index])
+
+
+def put_back(logits: Any, order: list[int]) -> Any:
+    """Put logits, an array or a tuple of them, into the order that was there before."""
+    if isinstance(logits, tuple):
+        return tuple(put_back(each, order) for each in logits)
+    return logits[np.argsort(order)]
 
 
 def token_count(input_ids: list[Any]) -> int:

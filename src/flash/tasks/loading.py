@@ -6,14 +6,14 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from flash.corpus.records import Reject
 from flash.corpus.rejects import RejectLog
 from flash.errors import InputError
-from flash.tasks.examples import EntityExample, Example, TextExample, answer_of
+from flash.tasks.examples import ChoiceExample, EntityExample, Example, ReadingExample, TextExample, answer_of
 from flash.tasks.readers import BadRowError, columns_of, read_examples
 from flash.tasks.rows import COMPRESSIONS, SUFFIXES, Row, read_rows
 from flash.tasks.task import Task, packaged_tasks
@@ -128,6 +128,37 @@ def classes_of(split: Split, task: Task) -> tuple[str, ...]:
             "--label_column)"
         )
     return labels
+
+
+def check_values(split: Split, task: Task) -> None:
+    """Check that there is something to learn in the values of a training file.
+
+    Raises:
+        InputError: All are the same.
+    """
+    values = {answer_of(example) for example in split.examples}
+    if len(values) < 2:
+        raise InputError(
+            f"{split.path}: all {len(split.examples):,} rows have the value {next(iter(values))}: there is nothing to "
+            "learn; name the column of the values with --label_column"
+        )
+
+
+def placeholder_of(examples: Sequence[Example]) -> object | None:
+    """Return the one answer of all rows, where several have the same; None where answers differ or are not known.
+
+    The test files of CLUE that are published with a label column have such a placeholder in all rows.
+    """
+    if len(examples) < 2 or any(isinstance(example, ReadingExample) for example in examples):
+        return None
+    answers = {answer_of(example) for example in examples}
+    return answers.pop() if len(answers) == 1 else None
+
+
+def without_answers(examples: Sequence[Example]) -> list[Example]:
+    """Take the answers away."""
+    names = {TextExample: "label", EntityExample: "entities", ReadingExample: "answers", ChoiceExample: "answer"}
+    return [replace(example, **{names[type(example)]: None}) for example in examples]  # type: ignore[arg-type]
 
 
 def _numbers_first(name: str) -> tuple[bool, int, str]:

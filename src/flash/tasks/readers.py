@@ -102,7 +102,9 @@ def _entity_row(task: Task, row: dict[str, Any], number: int, answers: dict[str,
                 for place in places
             ]
         else:
-            found = [(Entity(entry["start"], entry["end"], str(entry["label"])), entry.get("text")) for entry in label]
+            found = [
+                (Entity(entry["start"], entry["end"], _named(entry["label"])), entry.get("text")) for entry in label
+            ]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise BadRowError(
             "broken_row",
@@ -119,6 +121,12 @@ def _entity_row(task: Task, row: dict[str, Any], number: int, answers: dict[str,
         if mention is not None and text[entity.start : entity.end] != mention:
             raise BadRowError("not_in_text", f"{_short(mention)} is not at character {entity.start} of the text")
     yield EntityExample(_id(task, row, number), text, tuple(sorted(entity for entity, _ in found)))
+
+
+def _named(label: object) -> str:
+    if label is None or label == "" or _is_no_number(label):
+        raise BadRowError("broken_row", f"an entity needs a label, got {label!r}")
+    return str(label)
 
 
 def _squad_row(
@@ -237,8 +245,8 @@ def _text(row: dict[str, Any], column: str) -> str:
     value = row.get(column)
     if isinstance(value, list):  # keywords
         value = "；".join(map(str, value))
-    if value is None:
-        raise BadRowError("no_text", f"no column {column}")
+    if value is None or _is_no_number(value):
+        raise BadRowError("no_text", f"no column {column}" if value is None else f"{column} is {value}, which is none")
     if not isinstance(value, str | int | float):
         raise BadRowError("no_text", f"{column} must be text, got {type(value).__name__}")
     return str(value)
@@ -250,6 +258,8 @@ def _class(task: Task, row: dict[str, Any]) -> str | None:
         return None
     if isinstance(label, dict | list):
         raise BadRowError("broken_row", f"{task.label} must be one class, got {_short(label)}")
+    if _is_no_number(label):
+        raise BadRowError("no_label", f"{task.label} is {label}, which is no class; an empty cell of a table?")
     return str(label).lower() if isinstance(label, bool) else str(label)
 
 
@@ -257,7 +267,14 @@ def _candidates(row: dict[str, Any], column: str) -> tuple[str, ...]:
     candidates = _cell(row.get(column))
     if not isinstance(candidates, list) or len(candidates) < 2:
         raise BadRowError("broken_row", f"{column} must be a list of two or more, got {_short(candidates)}")
+    if any(candidate is None or _is_no_number(candidate) for candidate in candidates):
+        raise BadRowError("broken_row", f"{column} must hold texts, got {_short(candidates)}")
     return tuple(map(str, candidates))
+
+
+def _is_no_number(value: object) -> bool:
+    """Find NaN and the infinities, which Python reads in JSON, and pandas writes for an empty cell."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _cell(value: Any) -> Any:

@@ -1,5 +1,7 @@
 """What differs between kinds of task: from examples to model inputs, from logits to answers, one module for each."""
 
+from collections.abc import Mapping
+
 from flash.finetuning.problems.choice import ChoiceProblem
 from flash.finetuning.problems.entities import EntityProblem
 from flash.finetuning.problems.problem import Problem
@@ -16,6 +18,6 @@ PROBLEMS: dict[str, type[Problem]] = {
 }
 
 
-def problem_of(task: Task, labels: tuple[str, ...] = ()) -> Problem:
+def problem_of(task: Task, labels: tuple[str, ...] = (), measured: Mapping[str, int] | None = None) -> Problem:
     """Build the problem of a task's kind."""
-    return PROBLEMS[task.kind](task, labels)
+    return PROBLEMS[task.kind](task, labels, measured)

@@ -57,11 +57,15 @@ class EntityProblem(Problem):
         names = list(batch.keys())
         rows = [dict(zip(names, values, strict=True)) for values in zip(*(batch[name] for name in names), strict=True)]
         windows = [_Window(owner, spans) for owner, spans in zip(owners, offsets, strict=True)]
-        if all_answered(examples, [example.entities for example in examples]):
-            for row, window in zip(rows, windows, strict=True):
-                row["labels"] = self._tags(window.offsets, examples[window.owner].entities or ())
         lengths = [len(ids) for ids in tokenizer([example.text for example in examples], verbose=False)["input_ids"]]
-        return Encoded(examples, Features(rows), lengths, windows=windows)
+        encoded = Encoded(examples, Features(rows), lengths, windows=windows)
+        if all_answered(examples, [example.entities for example in examples]):
+            kept = [without_overlaps(example.entities or ()) for example in examples]
+            for row, window in zip(rows, windows, strict=True):
+                row["labels"] = self._tags(window.offsets, kept[window.owner])
+            entities = (set(example.entities or ()) for example in examples)
+            encoded.overlapping = sum(len(all_) - len(of_text) for all_, of_text in zip(entities, kept, strict=True))
+        return encoded
 
     def _tags(self, offsets: Sequence[tuple[int, int]], entities: Sequence[Entity]) -> list[int]:
         tags = [NOT_SCORED if start == end else 0 for start, end in offsets]
@@ -125,6 +129,15 @@ class EntityProblem(Problem):
         """Count the entities that were missed or made up."""
         pairs = zip(answers.predictions, encoded.examples, strict=True)
         return [float(len(set(found) ^ set(example.entities or ()))) for found, example in pairs]
+
+
+def without_overlaps(entities: Sequence[Entity]) -> list[Entity]:
+    """Keep of entities that share characters the longest one, of equally long ones the first."""
+    kept: list[Entity] = []
+    for entity in sorted(set(entities), key=lambda entity: (entity.start - entity.end, entity)):
+        if all(entity.end <= other.start or other.end <= entity.start for other in kept):
+            kept.append(entity)
+    return sorted(kept)
 
 
 def _in_order(of_text: dict[tuple[int, int], tuple[int, int]]) -> list[tuple[tuple[int, int], int]]:

@@ -1,7 +1,7 @@
 """What every kind of task says of itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -41,6 +41,7 @@ class Encoded:
         lengths: Tokens of each example, uncut, [CLS] and [SEP] counted.
         cut: Examples of which something was left out.
         windows: What a kind of task needs to find its way back from features to examples.
+        overlapping: Entities that share characters with a longer one, and have no tags for that.
     """
 
     examples: Sequence[Any]
@@ -48,6 +49,7 @@ class Encoded:
     lengths: list[int]
     cut: int = 0
     windows: list[Any] = field(default_factory=list)
+    overlapping: int = 0
 
 
 @dataclass
@@ -64,15 +66,17 @@ class Problem(ABC):
     Args:
         task: Its facts.
         labels: Classes, in the order of their ids.
+        measured: What the training examples say that answering needs to know; it is kept with the model.
     """
 
     auto_class: ClassVar[Any]
     pipeline: ClassVar[str | None] = None
     reads_windows: ClassVar[bool] = False  # a long text is read in parts, not cut
 
-    def __init__(self, task: Task, labels: tuple[str, ...] = ()) -> None:
+    def __init__(self, task: Task, labels: tuple[str, ...] = (), measured: Mapping[str, int] | None = None) -> None:
         self.task = task
         self.labels = labels
+        self.measured = dict(measured or {})
         self.class_weights: list[float] | None = None
 
     def head_labels(self) -> tuple[str, ...]:
@@ -90,7 +94,7 @@ class Problem(ABC):
         """Turn examples into model inputs, with labels where all of them have an answer.
 
         Args:
-            training: The answers may be used to choose what is read; never so in validation.
+            training: The answers may be used to choose what is read, and are ``measured``; never so in validation.
         """
 
     def collator(self, tokenizer: PreTrainedTokenizerFast, pad_to_multiple_of: int | None) -> Collator:

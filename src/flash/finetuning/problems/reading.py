@@ -8,14 +8,14 @@ import numpy as np
 from transformers import AutoModelForQuestionAnswering, BatchEncoding, PreTrainedTokenizerFast
 
 from flash.finetuning.problems.problem import Answers, Encoded, Features, Problem, all_answered, log_softmax
-from flash.tasks.examples import ReadingExample
+from flash.tasks.examples import Answer, ReadingExample
 from flash.tasks.metrics import reading_scores
 
 MOST_QUESTION = 0.5  # of an input; what is longer is cut
 OVERLAP = 0.5  # of a window's share of the text
 BEFORE_ANSWER = 16  # characters that an answer's own window begins before it, where there is room
 BEST_ENDS = 20  # starts and ends that are paired
-MOST_ANSWER_TOKENS = 64
+SHORTEST_REACH, REACH = 64, 2  # tokens that an answer may always have; times the longest one of the training file
 
 
 @dataclass
@@ -34,6 +34,11 @@ class ReadingProblem(Problem):
     auto_class: ClassVar[Any] = AutoModelForQuestionAnswering
     reads_windows: ClassVar[bool] = True
 
+    @property
+    def most_answer_tokens(self) -> int:
+        """Tokens of the longest answer that is given: twice those of the longest one trained on, 64 at least."""
+        return max(SHORTEST_REACH, REACH * self.measured.get("longest_answer_tokens", 0))
+
     def encode(
         self,
         examples: Sequence[ReadingExample],
@@ -45,7 +50,7 @@ class ReadingProblem(Problem):
         """Tokenize question and text, in windows that overlap by half, and find the first answer's tokens.
 
         In training an answer that no window holds in whole gets a window of its own; one that is longer than any
-        window is not learned, and counted as ``cut``.
+        window is not learned, and counted as ``cut``. Else a question is counted if no window holds any answer to it.
         """
         if not examples:
             return Encoded(examples, Features([]), [])
@@ -66,7 +71,9 @@ class ReadingProblem(Problem):
         encoded = Encoded(examples, Features(rows), [len(ids) for ids in whole], windows=windows)
         if all_answered(examples, [example.answers for example in examples]):
             lost = _label(encoded, rows, windows)
-            if training and lost:
+            if not training:
+                lost = _unreachable(encoded, lost)
+            elif lost:
                 answers = [examples[owner].answers[0] for owner in lost]  # type: ignore[index]
                 starts = [
                     # tokens are no more than characters, so that the answer still fits behind them
@@ -80,6 +87,10 @@ class ReadingProblem(Problem):
                 rows += extra_rows
                 windows += extra_windows
             encoded.cut = len(lost)
+            if training:
+                # [CLS] in the windows without the answer counts as 1
+                spans = [row["end_positions"] - row["start_positions"] + 1 for row in rows]
+                self.measured["longest_answer_tokens"] = max(spans)
         return encoded
 
     @staticmethod
@@ -92,7 +103,7 @@ class ReadingProblem(Problem):
         return ["start_positions", "end_positions"]
 
     def answers(self, logits: Any, encoded: Encoded) -> Answers:
-        """Take the best pair of start and end over all windows of a text, of at most 64 tokens."""
+        """Take the best pair of start and end over all windows of a text, of at most ``most_answer_tokens``."""
         best: list[tuple[float, str]] = [(-np.inf, "")] * len(encoded.examples)
         starts, ends = logits
         for window, start_logits, end_logits in zip(encoded.windows, starts, ends, strict=True):
@@ -107,7 +118,7 @@ class ReadingProblem(Problem):
             for start in likely_starts:
                 for end in likely_ends:
                     score = start_scores[start] + end_scores[end]
-                    if start <= end < start + MOST_ANSWER_TOKENS and score > best[window.owner][0]:
+                    if start <= end < start + self.most_answer_tokens and score > best[window.owner][0]:
                         context = encoded.examples[window.owner].context
                         text = context[window.offsets[start][0] : window.offsets[end][1]]
                         best[window.owner] = (score, text)
@@ -151,16 +162,33 @@ def _label(encoded: Encoded, rows: list[dict[str, Any]], windows: list[_Window])
     """
     found = set()
     for row, window in zip(rows, windows, strict=True):
-        answer = encoded.examples[window.owner].answers[0]
-        start, end = answer.start, answer.start + len(answer.text)
-        inside = [
-            place
-            for place in range(window.first, window.last + 1)
-            if window.offsets[place][0] < end and window.offsets[place][1] > start
-        ]
-        # in whole: the window's first and last token reach to the answer's ends
-        whole = bool(inside) and window.offsets[inside[0]][0] <= start and window.offsets[inside[-1]][1] >= end
-        row["start_positions"], row["end_positions"] = (inside[0], inside[-1]) if whole else (0, 0)
-        if whole:
+        span = _tokens_of(encoded.examples[window.owner].answers[0], window)
+        row["start_positions"], row["end_positions"] = span or (0, 0)
+        if span is not None:
             found.add(window.owner)
     return sorted({window.owner for window in windows} - found)
+
+
+def _unreachable(encoded: Encoded, owners: Sequence[int]) -> list[int]:
+    """Keep of the examples those to which no window holds any answer."""
+    left = set(owners)
+    for window in encoded.windows:
+        if window.owner in left:
+            others = encoded.examples[window.owner].answers[1:]
+            if any(_tokens_of(answer, window) is not None for answer in others):
+                left.remove(window.owner)
+    return sorted(left)
+
+
+def _tokens_of(answer: Answer, window: _Window) -> tuple[int, int] | None:
+    """Find an answer's first and last token in a window; None where it does not hold the answer in whole."""
+    start, end = answer.start, answer.start + len(answer.text)
+    inside = [
+        place
+        for place in range(window.first, window.last + 1)
+        if window.offsets[place][0] < end and window.offsets[place][1] > start
+    ]
+    # in whole: the window's first and last token reach to the answer's ends
+    if not inside or window.offsets[inside[0]][0] > start or window.offsets[inside[-1]][1] < end:
+        return None
+    return inside[0], inside[-1]

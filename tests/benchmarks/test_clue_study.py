@@ -1,0 +1,123 @@
+"""The results table of fine-tuning: what is run, what is skipped, what the tables make of the records."""
+
+import json
+import re
+import sys
+
+import pytest
+
+import clue_study
+from clue_page import PAGE, RECORDS, fill
+from clue_runs import BASELINES, Run, append_record, read_records
+from clue_tables import NO_RECORD, TABLES, summarize
+from toy_tasks import checkpoint, task_folder
+
+
+def record(folder, contestant, dev, seed=2022, **changes):
+    run = Run(folder, contestant, seed, **({"learning_rate": 1e-3, "epochs": 1.0} | changes))
+    scores = {"dev": {"accuracy": dev}} | ({"test": {"accuracy": dev / 2}} if folder == "c3" else {})
+    return run, {
+        **{"run": run.to_dict(), "metric": "accuracy", "scores": scores, "rows": {"train": 40}},
+        **{"parameters": 1, "seconds": 2.0, "machine": "M"},
+    }
+
+
+def some_records():
+    base = Run("tnews", BASELINES, 2022)
+    found = {"most frequent": {"dev": {"accuracy": 0.1}}, "character n-grams (TF-IDF)": {"dev": {"accuracy": 0.5}}}
+    of_base = {"run": base.to_dict(), "metric": "accuracy", "baselines": found, "rows": {"train": 40}, "machine": "M"}
+    entries = [
+        record("tnews", "ours", 0.4),
+        record("tnews", "ours", 0.6, seed=2023),
+        record("tnews", "ours", 0.45, learning_rate=3e-3),  # one seed only, which says less
+        record("tnews", "ours", 0.3, learning_rate=1e-4),
+        record("tnews", "ours", 0.3, seed=2023, learning_rate=1e-4),
+        record("tnews", "ours", 0.2, from_scratch=True),
+        record("c3", "ours", 0.8),
+    ]
+    return {base: of_base} | dict(entries)
+
+
+def test_the_tables_of_the_page_are_what_the_records_give():
+    text = PAGE.read_text(encoding="utf-8")
+    assert fill(text, read_records(RECORDS)) == text
+    assert set(re.findall(r"<!-- table ([\w-]+) -->", text)) == set(TABLES)
+
+
+def test_a_cell_is_the_best_rate_of_most_seeds_and_its_command_repeats_it():
+    records = some_records()
+    assert "| tnews | accuracy | 40 | 0.1000 | **0.5000** | **0.5000 ± 0.1414** | 0.2000 |" in TABLES["clue-dev"](
+        records
+    )
+    assert "| c3 | accuracy | 40 | - | - | **0.4000** |" in TABLES["clue-test"](records)
+    assert summarize(records, "dev")["tnews"]["ours"].score["values"] == [0.4, 0.6]
+    commands = TABLES["clue-commands"](records)
+    assert (
+        "flashquad finetune --task tnews --data_dir clue/tnews --model ours --learning_rate 0.001 --num_train_epochs 1 "
+        "--seed 2022 --seeds 2\n"
+    ) in commands
+    verdict = TABLES["clue-verdict"](records)
+    assert "- **ours**: above *most frequent* on 1 of 1, above *n-grams, dictionary* on 0 of 1" in verdict
+
+
+def test_without_records_every_table_says_so():
+    assert {table({}) for table in TABLES.values()} == {NO_RECORD}
+
+
+def test_different_numbers_of_rows_are_not_compared():
+    records = some_records() | dict([record("tnews", "other", 0.9, max_train_rows=10)])
+    with pytest.raises(ValueError, match="tnews: records with different --max-train-rows"):
+        summarize(records, "dev")
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    run, values = record("tnews", "ours", 0.4, flags=("--bf16",), max_train_rows=7)
+    append_record(tmp_path / "new/runs.jsonl", values)
+    assert read_records(tmp_path / "new/runs.jsonl") == {run: json.loads(json.dumps(values))}
+
+
+def test_a_study_runs_what_is_missing_and_nothing_twice(tmp_path, monkeypatch, capsys):
+    for folder, kind in (("tnews", "classification"), ("cluener", "entities")):
+        task_folder(tmp_path / "clue" / folder, kind, train=24, dev=8)
+    checkpoint(tmp_path / "model")
+    (tmp_path / "clue/notes").mkdir()
+    results = tmp_path / "runs.jsonl"
+    command = [
+        *(
+            "clue_study.py",
+            "--clue",
+            str(tmp_path / "clue"),
+            "--results",
+            str(results),
+            "--work",
+            str(tmp_path / "work"),
+        ),
+        *("--model", f"toy={tmp_path / 'model'}", "--from-scratch", "toy", "--epochs", "1", "--max-train-rows", "16"),
+    ]
+
+    def study(*more):
+        monkeypatch.setattr(sys, "argv", [*command, *more])
+        clue_study.main()
+
+    study("--seeds", "1", "--tasks", "tnews")
+    first = results.read_text(encoding="utf-8")
+    runs = list(read_records(results))
+    assert [(run.contestant, run.from_scratch) for run in runs] == [(BASELINES, False), ("toy", False), ("toy", True)]
+    assert not list((tmp_path / "work").iterdir())
+    capsys.readouterr()
+    study("--seeds", "2", "--dry-run")
+    assert capsys.readouterr().out.count("\n") == 2 + 1 + 4  # seed 2 of tnews, all of cluener
+    study("--seeds", "1", "--tasks", "tnews")
+    assert results.read_text(encoding="utf-8") == first
+    table = TABLES["clue-dev"](read_records(results))
+    assert re.search(r"\| tnews \| accuracy \| 16 \| .* \|", table)
+
+
+def test_a_folder_that_is_no_task_is_named(tmp_path, monkeypatch, capsys):
+    task_folder(tmp_path / "tnews", "classification")
+    monkeypatch.setattr(
+        sys, "argv", ["clue_study.py", "--clue", str(tmp_path), "--results", "r.jsonl", "--tasks", "tnewz"]
+    )
+    with pytest.raises(SystemExit):
+        clue_study.main()
+    assert "--tasks tnewz" in capsys.readouterr().err
