@@ -96,6 +96,18 @@ def test_so_does_one_with_two_loader_workers(run, whole, tmp_path, step):
     assert weights(resumed) == weights(whole)
 
 
+@pytest.mark.parametrize("step", [0, 2])
+def test_masking_on_the_device_trains_the_same_model(run, whole, tmp_path, step):
+    output_dir = tmp_path if step == 0 else stopped_after(step, whole, tmp_path)
+    resumed = run(output_dir, mask_on_device=True)
+    assert curve(resumed) == curve(whole)
+    assert weights(resumed) == weights(whole)
+
+
+def test_hiding_spans_of_words_trains_another(run, whole, tmp_path):
+    assert weights(run(tmp_path, mask_ngrams=3)) != weights(whole)
+
+
 def test_the_tokens_seen_are_those_of_the_whole_run(run, whole, tmp_path):
     resumed = run(stopped_after(5, whole, tmp_path))
     (expected,) = (line for line in (whole / "README.md").read_text().splitlines() if " tokens. " in line)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from flash.corpus.tokenizer_loading import tokenizer_fingerprint
-from flash.data.collator import PretrainingRow
+from flash.data.rows import TokenRows
 from flash.data.tokenization import tokenize_rows
 from flash.errors import InputError
 
@@ -32,25 +34,29 @@ _TOKENIZED = datasets.Features(
 _TOKENIZER_KEYS = {"name", "sha256", "vocab_size"}
 
 
-class PretrainingDataset(Dataset[PretrainingRow]):
+class PretrainingDataset(Dataset[TokenRows]):
     """Rows of token ids and word references, numbered, with the epoch that their masks are drawn from."""
 
     def __init__(self, tokenized: datasets.Dataset) -> None:
-        self._rows = tokenized.select_columns(["input_ids", "continuations"]).with_format("numpy")
+        self._rows = tokenized.select_columns(["input_ids", "continuations"]).with_format("arrow")
         # shared memory: loader workers that outlive an epoch must see the next one
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> PretrainingRow:
-        row = self._rows[index]
-        return PretrainingRow(
-            input_ids=np.asarray(row["input_ids"], dtype=np.int32),
-            continuations=np.asarray(row["continuations"], dtype=np.int32),
-            index=index,
-            epoch=int(self._epoch),
-        )
+    def __getitem__(self, index: int) -> TokenRows:
+        return self.__getitems__([index])
+
+    def __getitems__(self, indices: Sequence[int]) -> TokenRows:
+        """Read some rows at once, as torch's loaders do where they can."""
+        numbers = np.asarray(indices, dtype=np.int64)
+        table = self._rows[numbers.tolist()]
+        input_ids, lengths = _flat(table["input_ids"])
+        continuations, counts = _flat(table["continuations"])
+        word_starts = np.ones(len(input_ids), dtype=bool)
+        word_starts[continuations + np.repeat(np.cumsum(lengths) - lengths, counts)] = False
+        return TokenRows(input_ids, word_starts, lengths, numbers, int(self._epoch))
 
     def use_masks_of_epoch(self, epoch: int) -> None:
         """Draw the masks of this epoch from now on, in loader workers too.
@@ -59,6 +65,12 @@ class PretrainingDataset(Dataset[PretrainingRow]):
         torchrun, and counts up through repeated validations.
         """
         self._epoch.fill_(epoch)
+
+
+def _flat(lists: pa.ChunkedArray) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return the values of all lists one behind the other, and the length of each."""
+    whole = lists.combine_chunks()
+    return whole.flatten().to_numpy(), whole.value_lengths().to_numpy().astype(np.int64)
 
 
 def load_prepared_folder(folder: str | Path) -> datasets.Dataset:

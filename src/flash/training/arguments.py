@@ -53,6 +53,13 @@ class PretrainingArguments(TrainingArguments):
         metadata={"help": "Most tokens in a row, [CLS] and [SEP] counted; longer rows are cut in several."},
     )
     mlm_probability: float = field(default=0.15, metadata={"help": "Share of the words to hide."})
+    mask_ngrams: int = field(
+        default=1, metadata={"help": "Hide spans of up to so many words; 1: words independently of each other."}
+    )
+    mask_on_device: bool = field(
+        default=False,
+        metadata={"help": "Mask on the GPU, not in the loader's workers; the same words are hidden."},
+    )
     pad_to_max_length: bool = field(
         default=False,
         metadata={"help": "Pad every batch to max_seq_length, not to its longest row."},
@@ -105,6 +112,8 @@ class PretrainingArguments(TrainingArguments):
             )
         if not 0 < self.mlm_probability < 1:
             raise InputError(f"--mlm_probability must lie between 0 and 1, got {self.mlm_probability}")
+        if self.mask_ngrams < 1:
+            raise InputError(f"--mask_ngrams must be at least 1, got {self.mask_ngrams}; 1 hides single words")
         if not 0 <= self.validation_split <= 0.5:
             raise InputError(f"--validation_split must lie between 0 and 0.5, got {self.validation_split}")
         if not self.do_eval and not self.do_predict:

@@ -87,9 +87,11 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     collator = WholeWordMaskCollator(
         tokenizer,
         mask_probability=args.mlm_probability,
+        mask_ngrams=args.mask_ngrams,
         seed=args.seed,
         pad_to=args.max_seq_length if args.pad_to_max_length else None,
         pad_to_multiple_of=8 if args.fp16 or args.bf16 else 1,
+        mask_later=args.mask_on_device,
     )
     logging_dir = Path(args.logging_dir or args.output_dir)
     trainer = MaskedLMTrainer(
@@ -99,6 +101,7 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
         eval_dataset=validation_rows,
         processing_class=tokenizer,
         data_collator=collator,
+        masker=collator.masker if args.mask_on_device else None,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)

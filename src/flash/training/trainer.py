@@ -12,6 +12,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from flash.data.pretraining_dataset import PretrainingDataset
+from flash.data.whole_word_mask import WholeWordMasker
 from flash.training.checkpoints import saying_how_to_go_on
 from flash.training.muon import MuonWithAdamW, hidden_matrices
 from flash.training.weight_decay import decayed_parameter_names
@@ -39,12 +40,16 @@ class MaskedLMTrainer(Trainer):
     The sums run over accumulation steps and ranks, and go into checkpoints, so a resumed run logs what an
     uninterrupted one does. Validation reports the loss in nats a token, the accuracy and the perplexity, each over
     all scored tokens of the split.
+
+    Args:
+        masker: Masks the batches on their device, where the collator has left that to it; None where it has not.
     """
 
     STATE_KEY = "MaskedLMTrainer"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, masker: WholeWordMasker | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._masker = masker
         self._train_sums = torch.zeros(4, dtype=torch.float64)
         self._eval_sums = torch.zeros(4, dtype=torch.float64)
         self.tokens_seen = 0
@@ -83,6 +88,8 @@ class MaskedLMTrainer(Trainer):
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return [], None
+        if self._masker is not None:
+            epoch_iterator = map(self._masker, epoch_iterator)  # before the scored tokens are counted
         return super().get_batch_samples(epoch_iterator, num_batches, device)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -110,6 +117,8 @@ class MaskedLMTrainer(Trainer):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Score one validation batch; logits are never kept."""
         inputs = self._prepare_inputs(inputs)
+        if self._masker is not None:
+            inputs = self._masker(inputs)
         inputs["labels"][self._own_rows(len(inputs["labels"])) :] = -100
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = model(**inputs, scored_logits_only=True)
