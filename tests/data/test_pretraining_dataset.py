@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from flash.corpus.tokenizer_loading import load_tokenizer
+from flash.data.manifest import read_manifest
 from flash.data.pretraining_dataset import (
     PretrainingDataset,
     load_prepared_folder,
-    read_manifest,
     split_tail,
     tokenize_dataset,
 )

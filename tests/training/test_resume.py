@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.errors import InputError
 from flash.training.pretrain import pretrain
 
+from token_folders import rows_of_text, write_token_folder
 from toy_pretraining import (
+    MAX_LENGTH,
     REPOSITORY,
     TOY_CONFIG,
     curve,
@@ -48,10 +51,19 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:User
 @pytest.fixture(scope="module")
 def run(toy_dataset):
     def run(output_dir: Path, **changes) -> Path:
-        pretrain(toy_arguments(toy_dataset, output_dir, **(SETTINGS | changes)), command="flashquad pretrain")
+        settings = {"train_dir": toy_dataset} | SETTINGS | changes
+        pretrain(toy_arguments(output_dir=output_dir, **settings), command="flashquad pretrain")
         return output_dir
 
     return run
+
+
+@pytest.fixture(scope="module")
+def token_folder(toy_dataset, toy_vocabulary, tmp_path_factory):
+    """The same rows as token shards."""
+    tokenizer = load_tokenizer(toy_vocabulary)
+    rows = rows_of_text(toy_dataset, tokenizer, max_length=MAX_LENGTH)
+    return write_token_folder(tmp_path_factory.mktemp("tokens") / "data", rows, tokenizer, max_length=MAX_LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +104,15 @@ def test_a_resumed_run_ends_with_the_same_weights_and_curve(run, whole, tmp_path
 def test_so_does_one_with_two_loader_workers(run, whole, tmp_path, step):
     output_dir = tmp_path if step == 0 else stopped_after(step, whole, tmp_path)
     resumed = run(output_dir, dataloader_num_workers=2)
+    assert curve(resumed) == curve(whole)
+    assert weights(resumed) == weights(whole)
+
+
+@pytest.mark.parametrize("step", [0, 2, BORDER, NEXT_EPOCH])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_folder_of_tokens_is_gone_on_with_as_one_of_text(run, whole, tmp_path, token_folder, step, workers):
+    output_dir = tmp_path if step == 0 else stopped_after(step, whole, tmp_path)
+    resumed = run(output_dir, train_dir=token_folder, dataloader_num_workers=workers)
     assert curve(resumed) == curve(whole)
     assert weights(resumed) == weights(whole)
 

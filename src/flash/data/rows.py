@@ -1,10 +1,13 @@
 """Rows of a pretraining dataset, as columns: what a loader hands the collator."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.utils.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -42,3 +45,34 @@ class TokenRows:
                 else np.concatenate([part.sequence_lengths for part in parts if part.sequence_lengths is not None])
             ),
         )
+
+
+class NumberedRows(Dataset[TokenRows]):
+    """A dataset of rows, numbered, with the epoch that their masks are drawn from."""
+
+    def __init__(self) -> None:
+        # shared memory: loader workers that outlive an epoch must see the next one
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitems__(self, indices: Sequence[int]) -> TokenRows:
+        """Read some rows at once, as torch's loaders do where they can."""
+
+    def __getitem__(self, index: int) -> TokenRows:
+        return self.__getitems__([index])
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that masks are drawn from."""
+        return int(self._epoch)
+
+    def use_masks_of_epoch(self, epoch: int) -> None:
+        """Draw the masks of this epoch from now on, in loader workers too.
+
+        Not named ``set_epoch``: accelerate calls that of itself, but not after a resume in mid-epoch and not under
+        torchrun, and counts up through repeated validations.
+        """
+        self._epoch.fill_(epoch)

@@ -39,7 +39,8 @@ class PretrainingArguments(TrainingArguments):
         metadata={"help": "Hub id, folder or vocab.txt of the tokenizer. Default: the one saved beside the dataset."},
     )
     train_dir: str = field(
-        default="./clue_small_wwm_data", metadata={"help": "Dataset folder with text and chinese_ref."}
+        default="./clue_small_wwm_data",
+        metadata={"help": "Dataset folder: of tokens, or with the columns text and chinese_ref."},
     )
     validation_dir: str | None = field(
         default=None, metadata={"help": "Dataset folder to validate on, in place of a part of train_dir."}
@@ -64,8 +65,12 @@ class PretrainingArguments(TrainingArguments):
         default=False,
         metadata={"help": "Pad every batch to max_seq_length, not to its longest row."},
     )
-    preprocessing_num_workers: int = field(default=1, metadata={"help": "Processes that tokenize."})
-    overwrite_cache: bool = field(default=False, metadata={"help": "Tokenize again."})
+    preprocessing_num_workers: int = field(default=1, metadata={"help": "Processes that tokenize a folder of text."})
+    verify_data: bool = field(
+        default=False,
+        metadata={"help": "Compare the SHA-256 of each shard of tokens with its manifest before training."},
+    )
+    overwrite_cache: bool = field(default=False, metadata={"help": "Tokenize a folder of text again."})
     overwrite_output_dir: bool = field(
         default=False,
         metadata={"help": "Start anew in an output_dir that holds a run; its checkpoints are deleted."},

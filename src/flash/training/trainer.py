@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
-from flash.data.pretraining_dataset import PretrainingDataset
+from flash.data.rows import NumberedRows
 from flash.data.whole_word_mask import WholeWordMasker
 from flash.training.checkpoints import saying_how_to_go_on
 from flash.training.muon import MuonWithAdamW, hidden_matrices
@@ -24,7 +24,7 @@ LOSS, CORRECT, SCORED, TOKENS = range(4)
 class MaskEpochCallback(TrainerCallback):
     """Has the training rows draw new masks in each epoch, and the same ones when an epoch is resumed."""
 
-    def __init__(self, rows: PretrainingDataset) -> None:
+    def __init__(self, rows: NumberedRows) -> None:
         self._rows = rows
 
     def on_epoch_begin(
