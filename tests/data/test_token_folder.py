@@ -215,7 +215,7 @@ def test_an_id_that_the_tokenizer_does_not_have_is_refused(folder, tokenizer):
     rows = random_rows(20, tokenizer)
     rows[11].input_ids[1] = len(tokenizer)
     replace_first_shard(folder, rows)
-    has = f"holds the token id {len(tokenizer)}, its tokenizer has {len(tokenizer)} tokens"
+    has = f"is damaged: it holds the token id {len(tokenizer)}, its tokenizer has {len(tokenizer)} tokens"
     with pytest.raises(InputError, match=rf"{FIRST} {has}"):
         read_all(folder, tokenizer)
 
@@ -224,7 +224,9 @@ def test_a_row_longer_than_the_manifest_says_is_refused(folder, tokenizer):
     rows = random_rows(20, tokenizer)
     rows[3] = random_rows(1, tokenizer, most=600, least=600)[0]
     replace_first_shard(folder, rows)
-    with pytest.raises(InputError, match=f"{FIRST} holds a row of 602 tokens, the manifest says .* more than 512"):
+    with pytest.raises(
+        InputError, match=f"{FIRST} is damaged: it holds a row of 602 tokens, the manifest says .* more than 512"
+    ):
         read_all(folder, tokenizer)
 
 
@@ -232,7 +234,7 @@ def test_word_starts_of_another_length_are_refused(folder, tokenizer):
     rows = random_rows(20, tokenizer)
     rows[5] = Row(rows[5].input_ids, rows[5].word_starts + [True] * 8)
     replace_first_shard(folder, rows)
-    with pytest.raises(InputError, match=f"{FIRST} is damaged: its rows do not lie within it"):
+    with pytest.raises(InputError, match=f"{FIRST} is damaged: its rows have more or fewer word starts than tokens"):
         read_all(folder, tokenizer)
 
 

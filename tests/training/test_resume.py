@@ -10,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import fsspec
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from flash.corpus.tokenizer_loading import load_tokenizer
+from flash.data import stream_order
 from flash.errors import InputError
 from flash.training.pretrain import pretrain
 
@@ -115,6 +117,29 @@ def test_a_folder_of_tokens_is_gone_on_with_as_one_of_text(run, whole, tmp_path,
     resumed = run(output_dir, train_dir=token_folder, dataloader_num_workers=workers)
     assert curve(resumed) == curve(whole)
     assert weights(resumed) == weights(whole)
+
+
+@pytest.fixture
+def in_memory(token_folder, monkeypatch):
+    """The address of the token shards in fsspec's memory, which loader workers inherit; in blocks of three rows."""
+    monkeypatch.setattr(stream_order.StreamOrder.__init__, "__kwdefaults__", {"rows_of_block": 3})
+    filesystem = fsspec.filesystem("memory")
+    filesystem.put(str(token_folder), "/bucket/data", recursive=True)
+    yield "memory://bucket/data"
+    filesystem.rm("/bucket", recursive=True)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_streamed_run_goes_on_in_mid_epoch_as_if_never_stopped(run, in_memory, tmp_path, workers):
+    settings = {"train_dir": in_memory, "stream_buffer_rows": 6, "dataloader_num_workers": workers}
+    uninterrupted = run(tmp_path / "whole", **settings)
+    for step, workers_now in ((2, workers), (NEXT_EPOCH, 2 - workers)):  # with as many workers, and with another number
+        resumed = run(
+            stopped_after(step, uninterrupted, tmp_path / str(step)),
+            **settings | {"dataloader_num_workers": workers_now},
+        )
+        assert curve(resumed) == curve(uninterrupted)
+        assert weights(resumed) == weights(uninterrupted)
 
 
 @pytest.mark.parametrize("step", [0, 2])

@@ -46,8 +46,8 @@ def cut_rows(rows: RowPlaces, piece: NDArray[np.int64], count: NDArray[np.int64]
 
 
 def _cuts(rows: RowPlaces, number: NDArray[np.int64], count: NDArray[np.int64], *, leeway: int) -> NDArray[np.int64]:
-    even = 1 + number * (rows.lengths - SPECIAL_TOKEN_COUNT) // count
+    even = 1 + number * (rows.tokens.lengths - SPECIAL_TOKEN_COUNT) // count
     places = np.maximum(even[:, None] - np.arange(leeway + 1), 0)  # (rows, leeway + 1), the even place first
-    is_start = read_bits(rows.bits, rows.bit_starts[:, None], places)
+    is_start = read_bits(rows.word_starts, np.arange(len(even))[:, None], places)
     is_inner = (number > 0) & (number < count)
     return np.where(is_inner, even - is_start.argmax(axis=1), even)

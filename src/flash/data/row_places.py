@@ -7,22 +7,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flash.data.rows import TokenRows
-from flash.errors import InputError
+from flash.data.shard_schema import damaged
 
 
 @dataclass(frozen=True)
-class SequencePlaces:
-    """Where the lengths of the sequences of packed rows lie.
+class Runs:
+    """Where the values of some rows lie in a flat array, which holds those of other rows too.
 
     Args:
-        lengths: Those of many rows.
-        starts: Where each row begins in them, ``(rows,)``.
-        counts: Its sequences.
+        values: The array.
+        starts: Where each row begins, ``(rows,)``.
+        ends: Behind its last value.
     """
 
-    lengths: NDArray[np.int32]
+    values: NDArray[np.integer]
     starts: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Number of values of each row."""
+        return self.ends - self.starts
 
 
 @dataclass(frozen=True)
@@ -32,31 +37,38 @@ class RowPlaces:
     Args:
         source: Names the shard in messages.
         positions: Place of each row in the batch, ``(rows,)``.
-        tokens: Token ids of many rows, of which these rows take some.
-        token_starts: Where each row begins in ``tokens``, ``(rows,)``.
-        lengths: Its tokens, [CLS] and [SEP] counted.
-        bits: Word starts of many rows, a bit a token, the lowest first, each row in bytes of its own.
-        bit_starts: The byte of ``bits`` where each row begins.
-        sequences: The sequences of packed rows; None where a row is one sequence.
-        begins: First token that is taken behind [CLS], ``(rows,)``; None: from the first on.
+        tokens: Their token ids.
+        word_starts: Their word starts: a bit a token, the lowest first, each row in bytes of its own.
+        sequences: The lengths of their sequences where rows are packed; None where a row is one sequence.
+        begins: First token behind [CLS] that is taken, ``(rows,)``; None: from the first on.
         ends: The token behind the last that is taken; None: to the last before [SEP].
+
+    Raises:
+        InputError: They do not lie within the arrays.
     """
 
     source: str
     positions: NDArray[np.int64]
-    tokens: NDArray[np.unsignedinteger]
-    token_starts: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    bits: NDArray[np.uint8]
-    bit_starts: NDArray[np.int64]
-    sequences: SequencePlaces | None = None
+    tokens: Runs
+    word_starts: Runs
+    sequences: Runs | None = None
     begins: NDArray[np.int64] | None = None
     ends: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        columns = [(self.tokens, 2), (self.word_starts, 1)]  # [CLS] and [SEP] at least
+        if self.sequences is not None:
+            columns.append((self.sequences, 1))
+        for runs, least in columns:
+            if runs.starts.min() < 0 or runs.ends.max() > len(runs.values) or runs.lengths.min() < least:
+                raise damaged(self.source, "its rows do not lie within it")
+        if not np.array_equal(self.word_starts.lengths, (self.tokens.lengths + 7) // 8):
+            raise damaged(self.source, "its rows have more or fewer word starts than tokens")
 
     @property
     def taken(self) -> NDArray[np.int64]:
         """Tokens that are taken of each row, [CLS] and [SEP] counted."""
-        return self.lengths if self.begins is None or self.ends is None else self.ends - self.begins + 2
+        return self.tokens.lengths if self.begins is None or self.ends is None else self.ends - self.begins + 2
 
 
 def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -65,9 +77,9 @@ def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.
     return np.arange(lengths.sum()) + np.repeat(starts - (ends - lengths), lengths)
 
 
-def read_bits(bits: NDArray[np.uint8], starts: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Read the bits at ``positions`` behind the bytes ``starts``; the two are broadcast."""
-    return (bits[starts + (positions >> 3)] >> (positions & 7).astype(np.uint8)) & 1 == 1
+def read_bits(runs: Runs, rows: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Read the bits at ``positions`` within ``rows``; the two are broadcast."""
+    return (runs.values[runs.starts[rows] + (positions >> 3)] >> (positions & 7).astype(np.uint8)) & 1 == 1
 
 
 def take_rows(parts: Sequence[RowPlaces], *, numbers: NDArray[np.int64], epoch: int, vocab_size: int) -> TokenRows:
@@ -86,26 +98,27 @@ def take_rows(parts: Sequence[RowPlaces], *, numbers: NDArray[np.int64], epoch: 
     for part in parts:
         lengths[part.positions] = part.taken
     row_starts = np.cumsum(lengths) - lengths
-    input_ids = np.empty(lengths.sum(), dtype=parts[0].tokens.dtype)
+    input_ids = np.empty(lengths.sum(), dtype=parts[0].tokens.values.dtype)
     word_starts = np.empty(len(input_ids), dtype=bool)
     for part in parts:
-        within = ranges(np.zeros_like(part.taken), part.taken)
+        taken = part.taken
+        row = np.repeat(np.arange(len(taken)), taken)
+        within = ranges(np.zeros_like(taken), taken)
         if part.begins is not None:
             # behind its [CLS] a piece goes on where it begins, and its last token is the [SEP] of the row
-            within = within + np.repeat(part.begins - 1, part.taken)
-            last = np.cumsum(part.taken) - 1
-            within[last - part.taken + 1], within[last] = 0, part.lengths - 1
-        to = ranges(row_starts[part.positions], part.taken)
-        ids = part.tokens[np.repeat(part.token_starts, part.taken) + within]
-        if ids.max() >= vocab_size:
-            raise InputError(
-                f"{part.source} holds the token id {ids.max()}, its tokenizer has {vocab_size} tokens: it was changed "
-                "since it was written (--verify_data finds out); prepare the text again"
-            )
-        input_ids[to] = ids
-        word_starts[to] = read_bits(part.bits, np.repeat(part.bit_starts, part.taken), within)
-        # the first token starts a word for this row, also where its word began in the piece before
-        word_starts[row_starts[part.positions] + 1] = True
+            last = np.cumsum(taken) - 1
+            within += (part.begins - 1)[row]
+            within[last - taken + 1], within[last] = 0, part.tokens.lengths - 1
+        to = ranges(row_starts[part.positions], taken)
+        input_ids[to] = part.tokens.values[part.tokens.starts[row] + within]
+        word_starts[to] = read_bits(part.word_starts, row, within)
+    # the first token starts a word for this row, also where its word began in the piece before
+    word_starts[row_starts + 1] = True
+    if input_ids.max() >= vocab_size:
+        holds = {int(part.tokens.values[ranges(part.tokens.starts, part.tokens.lengths)].max()): part for part in parts}
+        raise damaged(
+            holds[max(holds)].source, f"it holds the token id {max(holds)}, its tokenizer has {vocab_size} tokens"
+        )
     return TokenRows(input_ids, word_starts, lengths, numbers, epoch, _sequence_lengths(parts, len(numbers)))
 
 
@@ -115,16 +128,13 @@ def _sequence_lengths(parts: Sequence[RowPlaces], rows: int) -> NDArray[np.int32
         return None
     counts = np.zeros(rows, dtype=np.int64)
     for part, sequences in packed:
-        counts[part.positions] = sequences.counts
+        counts[part.positions] = sequences.lengths
     starts = np.cumsum(counts) - counts
     lengths = np.empty(counts.sum(), dtype=np.int32)
     for part, sequences in packed:
-        found = sequences.lengths[ranges(sequences.starts, sequences.counts)]
-        sums = np.add.reduceat(found, np.cumsum(sequences.counts) - sequences.counts)
-        if found.min() < 1 or not np.array_equal(sums, part.lengths):
-            raise InputError(
-                f"{part.source}: the sequence_lengths of a row do not add up to its tokens: it was changed since it "
-                "was written (--verify_data finds out); prepare the text again"
-            )
-        lengths[ranges(starts[part.positions], sequences.counts)] = found
+        found = sequences.values[ranges(sequences.starts, sequences.lengths)]
+        sums = np.add.reduceat(found, np.cumsum(sequences.lengths) - sequences.lengths)
+        if found.min() < 1 or not np.array_equal(sums, part.tokens.lengths):
+            raise damaged(part.source, "the sequence_lengths of a row do not add up to its tokens")
+        lengths[ranges(starts[part.positions], sequences.lengths)] = found
     return lengths

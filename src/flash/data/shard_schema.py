@@ -1,11 +1,17 @@
 """What a shard of token rows must look like, and what is said where it does not."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from flash.data.manifest import shown
 from flash.errors import InputError
+
+# rows of a record batch of docs/data.md; the last of a shard may have fewer
+ROWS_OF_BLOCK = 1024
 
 _TOKEN_TYPES = (pa.large_list(pa.uint16()), pa.large_list(pa.uint32()))
 
@@ -25,9 +31,53 @@ def check_schema(schema: pa.Schema, source: str | Path) -> None:
             raise damaged(source, f"its column {name} should hold {types[0]}, it holds {found}")
 
 
+def check_batch(batch: pa.RecordBatch, source: str | Path) -> None:
+    """Refuse a record batch with borders outside its buffers or rows without a value; reads no token.
+
+    Raises:
+        InputError: It is not what was written.
+        ArrowException: Its borders do not fit its buffers.
+    """
+    batch.validate()
+    if any(column.null_count for column in batch.columns):
+        raise damaged(source, "it holds rows without a value")
+    if any(buffer is None for column in batch.columns for buffer in buffers_of(column)):
+        raise damaged(source, "it holds rows without tokens")
+
+
+def buffers_of(column: pa.Array) -> list[pa.Buffer]:
+    """Return the offsets and the values of a list or binary column."""
+    # of a list: validity, offsets, validity of the values, values; of binary: validity, offsets, values
+    buffers = column.buffers()
+    return [buffers[1], buffers[-1]]
+
+
+def column_dtypes(schema: pa.Schema, column: str) -> tuple[np.dtype, np.dtype]:
+    """Return the types of the values of a column and of its offsets."""
+    if column == "word_starts":
+        return np.dtype(np.uint8), np.dtype(np.int64)
+    offsets = np.int32 if column == "sequence_lengths" else np.int64
+    return np.dtype(schema.field(column).type.value_type.to_pandas_dtype()), np.dtype(offsets)
+
+
 def damaged(source: str | Path, fault: str) -> InputError:
     """Make the error of a shard that is not what was written."""
     return InputError(
-        f"{shown(source)} is damaged: {fault}; copy it again from where it was made, or prepare the text again with "
-        "`flashquad prepare`"
+        f"{shown(source)} is damaged: {fault}. --verify_data compares all shards with their checksums; copy it again "
+        "from where it was made, or prepare the text again with `flashquad prepare`"
     )
+
+
+@contextmanager
+def faults_of(source: str | Path) -> Iterator[None]:
+    """Turn what pyarrow finds wrong with a file into the error of a damaged shard.
+
+    Raises:
+        InputError: The file is not what was written.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk or the network; pyarrow raises its own without a number
+        raise damaged(source, " ".join(str(error).split())) from error

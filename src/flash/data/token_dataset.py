@@ -11,7 +11,9 @@ from flash.data.mapped_shard import MappedShard
 from flash.data.row_pieces import cut_rows, piece_counts
 from flash.data.row_places import RowPlaces, take_rows
 from flash.data.rows import NumberedRows, TokenRows
-from flash.data.token_folder import TokenFolder
+from flash.data.shard_schema import damaged
+from flash.data.streamed_shard import RecentBatches, StreamedShard
+from flash.data.token_folder import ShardEntry, TokenFolder
 from flash.errors import InputError
 
 
@@ -33,14 +35,52 @@ class TokenDataset(NumberedRows):
         super().__init__()
         self.folder = folder
         self._max_length = max_length
-        self._shards = [MappedShard(Path(folder.path_of(shard)), shard.rows) for shard in folder.shards]
+        self._recent = RecentBatches(capacity=1)
+        self._shards = [self._open(shard) for shard in folder.shards]
         self._shard_ends = np.cumsum([shard.rows for shard in folder.shards])
         # pieces up to and with each row; None: every row is one
         self._piece_ends: NDArray[np.int64] | None = None
         if folder.max_length is None or folder.max_length > max_length:
-            counts = [piece_counts(shard.lengths(), max_length) for shard in self._shards]
-            self._piece_ends = np.cumsum(np.concatenate(counts))
+            self._piece_ends = np.cumsum(np.concatenate([self._pieces(shard) for shard in self._shards]))
         self._selected = range(int(self._shard_ends[-1] if self._piece_ends is None else self._piece_ends[-1]))
+
+    def _open(self, shard: ShardEntry) -> MappedShard | StreamedShard:
+        if self.folder.is_local:
+            return MappedShard(Path(self.folder.path_of(shard)), shard.rows)
+        address = f"{self.folder.address}/{shard.file}"
+        return StreamedShard(address, rows=shard.rows, size=shard.bytes, recent=self._recent)
+
+    def _pieces(self, shard: MappedShard | StreamedShard) -> NDArray[np.int64]:
+        if isinstance(shard, StreamedShard):
+            raise InputError(
+                f"--max_seq_length {self._max_length}: the rows of {self.folder.address} have up to "
+                f"{self.folder.max_length or 'an unknown number of'} tokens, and streamed rows are not cut; pass "
+                "--max_seq_length of so many, copy the folder to a local disk, or prepare the text again with "
+                f"--max-length {self._max_length}"
+            )
+        return piece_counts(shard.lengths(), self._max_length)
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether rows come over the network, so that those that lie together should be asked for together."""
+        return not self.folder.is_local
+
+    def keep_blocks(self, count: int) -> None:
+        """Keep so many record batches of a stream in the memory of each process; before its workers are started."""
+        self._recent.capacity = count
+
+    def blocks(self, rows_of_block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number the rows that are read together: where each block begins, and behind its last row, ``(blocks,)``."""
+        starts, ends = [], []
+        for end, shard in zip(self._shard_ends, self._shards, strict=True):
+            of_shard = np.arange(end - shard.rows, end, rows_of_block)
+            starts.append(of_shard)
+            ends.append(np.minimum(of_shard + rows_of_block, end))
+        bounds = [
+            np.clip(np.concatenate(part), self._selected.start, self._selected.stop) - self._selected.start
+            for part in (starts, ends)
+        ]
+        return bounds[0][bounds[1] > bounds[0]], bounds[1][bounds[1] > bounds[0]]
 
     def __len__(self) -> int:
         return len(self._selected)
@@ -67,9 +107,10 @@ class TokenDataset(NumberedRows):
             if piece is not None and count is not None:
                 places = cut_rows(places, piece[places.positions], count[places.positions], self._max_length)
             if places.taken.max() > self._max_length:
-                raise InputError(
-                    f"{places.source} holds a row of {places.taken.max()} tokens, the manifest says that none has more "
-                    f"than {self.folder.max_length}: it was changed since it was written; prepare the text again"
+                raise damaged(
+                    places.source,
+                    f"it holds a row of {places.taken.max()} tokens, the manifest says that none has more than "
+                    f"{self.folder.max_length}",
                 )
             parts.append(places)
         return take_rows(parts, numbers=numbers, epoch=self.epoch, vocab_size=self.folder.vocab_size)

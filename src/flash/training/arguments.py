@@ -40,7 +40,10 @@ class PretrainingArguments(TrainingArguments):
     )
     train_dir: str = field(
         default="./clue_small_wwm_data",
-        metadata={"help": "Dataset folder: of tokens, or with the columns text and chinese_ref."},
+        metadata={
+            "help": "Dataset folder: of tokens, or with the columns text and chinese_ref. A folder of tokens may lie "
+            "in an object store (s3://...), from where it is streamed."
+        },
     )
     validation_dir: str | None = field(
         default=None, metadata={"help": "Dataset folder to validate on, in place of a part of train_dir."}
@@ -69,6 +72,10 @@ class PretrainingArguments(TrainingArguments):
     verify_data: bool = field(
         default=False,
         metadata={"help": "Compare the SHA-256 of each shard of tokens with its manifest before training."},
+    )
+    stream_buffer_rows: int = field(
+        default=16384,
+        metadata={"help": "Rows that each worker of a loader shuffles streamed rows over."},
     )
     overwrite_cache: bool = field(default=False, metadata={"help": "Tokenize a folder of text again."})
     overwrite_output_dir: bool = field(
@@ -119,6 +126,8 @@ class PretrainingArguments(TrainingArguments):
             raise InputError(f"--mlm_probability must lie between 0 and 1, got {self.mlm_probability}")
         if self.mask_ngrams < 1:
             raise InputError(f"--mask_ngrams must be at least 1, got {self.mask_ngrams}; 1 hides single words")
+        if self.stream_buffer_rows < 1:
+            raise InputError(f"--stream_buffer_rows must be at least 1, got {self.stream_buffer_rows}")
         if not 0 <= self.validation_split <= 0.5:
             raise InputError(f"--validation_split must lie between 0 and 0.5, got {self.validation_split}")
         if not self.do_eval and not self.do_predict:
@@ -203,6 +212,8 @@ class PretrainingArguments(TrainingArguments):
             return self.tokenizer_name
         if self.init_model is not None:
             return self.init_model
+        if "://" in self.train_dir:
+            return f"{self.train_dir.rstrip('/')}/tokenizer"
         if not Path(self.train_dir).is_dir():
             raise InputError(
                 f"--train_dir {self.train_dir}: no such folder; make one with `flashquad prepare` or `python "

@@ -14,7 +14,6 @@ from transformers.integrations import TensorBoardCallback, get_reporting_integra
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
-from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.data.collator import WholeWordMaskCollator
 from flash.data.manifest import read_manifest
 from flash.data.pretraining_dataset import (
@@ -26,6 +25,7 @@ from flash.data.pretraining_dataset import (
 from flash.data.rows import NumberedRows
 from flash.data.token_dataset import TokenDataset
 from flash.data.token_folder import is_token_folder, open_token_folder
+from flash.data.tokenizer_at import load_tokenizer_at
 from flash.data.vocabulary_check import check_vocabulary
 from flash.errors import InputError
 from flash.models.base_configuration import own_settings
@@ -75,7 +75,7 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     # before the tokenizer, which is the initial model's where no other is named
     initial_model = None if args.init_model is None else load_initial_model(args, args.init_model)
     tokenizer_name = args.default_tokenizer()
-    tokenizer = load_tokenizer(tokenizer_name)
+    tokenizer = load_tokenizer_at(tokenizer_name)
     checkpoint = _find_checkpoint(args)
     if initial_model is None:
         model = new_model(args, tokenizer, tokenizer_name)
