@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -50,6 +51,8 @@ class WholeWordMaskCollator:
     def __call__(self, rows: TokenRows | Sequence[TokenRows]) -> dict[str, Tensor]:
         """Return ``input_ids``, ``attention_mask`` and ``labels``, each ``(rows, longest)`` int64.
 
+        Packed rows come with ``seq_idx``, int32, which tells the model what sequence a token belongs to.
+
         Args:
             rows: What ``__getitems__`` of a dataset gives, or a list of what ``__getitem__`` gives.
         """
@@ -68,4 +71,18 @@ class WholeWordMaskCollator:
             "word_starts": torch.from_numpy(word_starts),
             "row_keys": row_keys(self.seed, rows.epoch, torch.from_numpy(rows.numbers)),
         }
+        if rows.sequence_lengths is not None:
+            batch["seq_idx"] = torch.from_numpy(_sequence_numbers(rows, rows.sequence_lengths, real))
         return batch if self.mask_later else self.masker(batch)
+
+
+def _sequence_numbers(
+    rows: TokenRows, sequence_lengths: NDArray[np.integer], real: NDArray[np.bool_]
+) -> NDArray[np.int32]:
+    """Number the sequences of each packed row from 0, ``(rows, longest)``; padding belongs to the last one."""
+    sequence_starts = np.cumsum(sequence_lengths) - sequence_lengths
+    row_ends = np.cumsum(rows.lengths)
+    first, behind_last = (np.searchsorted(sequence_starts, borders) for borders in (row_ends - rows.lengths, row_ends))
+    numbers = np.repeat((behind_last - first - 1)[:, None], real.shape[1], axis=1).astype(np.int32)
+    numbers[real] = np.repeat(np.arange(len(sequence_lengths)), sequence_lengths) - np.repeat(first, rows.lengths)
+    return numbers

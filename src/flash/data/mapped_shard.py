@@ -72,6 +72,11 @@ class MappedShard:
             raise damaged(self.path, "its buffers do not lie at multiples of eight bytes")
         return places
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether a row may be several sequences."""
+        return "sequence_lengths" in self._table.schema.names
+
     def lengths(self) -> NDArray[np.int64]:
         """Return the tokens of each row, ``(rows,)``; reads no token."""
         return self._runs(np.arange(self.rows), "input_ids").lengths
@@ -86,13 +91,12 @@ class MappedShard:
         Raises:
             InputError: The file is not what was written.
         """
-        is_packed = "sequence_lengths" in self._table.schema.names
         yield RowPlaces(
             source=shown(self.path),
             positions=positions,
             tokens=self._runs(rows, "input_ids"),
             word_starts=self._runs(rows, "word_starts"),
-            sequences=self._runs(rows, "sequence_lengths") if is_packed else None,
+            sequences=self._runs(rows, "sequence_lengths") if self.is_packed else None,
         )
 
     def _runs(self, rows: NDArray[np.int64], column: str) -> Runs:

@@ -58,7 +58,14 @@ class TokenDataset(NumberedRows):
                 "--max_seq_length of so many, copy the folder to a local disk, or prepare the text again with "
                 f"--max-length {self._max_length}"
             )
-        return piece_counts(shard.lengths(), self._max_length)
+        counts = piece_counts(shard.lengths(), self._max_length)
+        if shard.is_packed and counts.max(initial=1) > 1:
+            raise InputError(
+                f"--max_seq_length {self._max_length}: {self.folder.address} was packed for longer rows, and cutting "
+                f"takes sequences apart; pass --max_seq_length {shard.lengths().max()}, or pack the text again with "
+                f"--max-length {self._max_length}"
+            )
+        return counts
 
     @property
     def is_streamed(self) -> bool:
