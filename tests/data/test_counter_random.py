@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from flash.data.counter_random import row_keys, uniform_numbers
+from flash.data.counter_random import row_keys, uniform_pairs
 
 
 def splitmix64(state: int, count: int) -> list[int]:
@@ -18,8 +18,8 @@ def splitmix64(state: int, count: int) -> list[int]:
 
 @pytest.mark.parametrize("key", [0, 1, 2**63 - 1, -1, -(2**63), 1234567])
 def test_the_numbers_are_those_of_splitmix64(key):
-    expected = [(number >> 11) / 2**53 for number in splitmix64(key % 2**64, 50)]
-    assert uniform_numbers(torch.tensor([key]), 50).tolist() == [expected]
+    expected = [[(number >> 32) / 2**32, number % 2**32 / 2**32] for number in splitmix64(key % 2**64, 50)]
+    assert uniform_pairs(torch.tensor([key]), 50).tolist() == [expected]
 
 
 def test_published_numbers_of_splitmix64_come_out():
@@ -34,7 +34,7 @@ def test_another_seed_epoch_or_row_gives_another_key():
 
 
 def test_the_numbers_of_neighbouring_rows_and_positions_are_uniform_and_independent():
-    numbers = uniform_numbers(row_keys(0, 0, torch.arange(2000)), 200).numpy()
+    numbers = uniform_pairs(row_keys(0, 0, torch.arange(2000)), 100).flatten(1).numpy()
     counts, _ = np.histogram(numbers, bins=100, range=(0, 1))
     assert counts.sum() == numbers.size
     expected = numbers.size / 100

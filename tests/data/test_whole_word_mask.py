@@ -17,7 +17,7 @@ SPECIAL = np.array([PAD, UNKNOWN, 2, 3, MASK])
 TEXT = np.arange(5, 50)  # ids of the text; the replacements are others, so that each outcome can be told
 REPLACEMENTS = np.arange(50, 90)
 IDS = {
-    "special_ids": torch.from_numpy(SPECIAL),
+    "is_special": torch.arange(90) < 5,
     "mask_token_id": MASK,
     "replacement_ids": torch.from_numpy(REPLACEMENTS),
 }

@@ -1,5 +1,7 @@
 """Random numbers that are a function of (seed, epoch, row, position): no state, any device, a whole batch at once."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -17,27 +19,33 @@ def row_keys(seed: int, epoch: int, rows: Tensor) -> Tensor:
     Returns:
         Keys, ``(rows,)`` int64; another seed, epoch or row gives another key.
     """
-    key = torch.zeros_like(rows)
-    for part in (seed, epoch, rows):
-        key = _mix(key + (part if isinstance(part, Tensor) else _signed(part)) + _signed(_INCREMENT))
-    return key
+    return _mix(rows + _key_of_epoch(seed, epoch))
 
 
-def uniform_numbers(keys: Tensor, count: int) -> Tensor:
-    """Draw numbers in [0, 1), the same for the same key on every device.
+@lru_cache
+def _key_of_epoch(seed: int, epoch: int) -> int:
+    key = 0
+    for part in (seed, epoch):
+        key = int(_mix(torch.tensor(_signed(key + part + _INCREMENT))))
+    return _signed(key + _INCREMENT)
 
-    The sequence of a key is that of SplitMix64 started with it (Steele, Lea and Flood, "Fast Splittable Pseudorandom
-    Number Generators", OOPSLA 2014, figure 17), of which the upper 53 bits are kept.
+
+def uniform_pairs(keys: Tensor, count: int) -> Tensor:
+    """Draw pairs of numbers in [0, 1), the same for the same key on every device.
+
+    The numbers of a key are those of SplitMix64 started with it (Steele, Lea and Flood, "Fast Splittable Pseudorandom
+    Number Generators", OOPSLA 2014, figure 17); each gives a pair, by its upper and its lower 32 bits.
 
     Args:
         keys: ``(rows,)`` int64.
-        count: Numbers a row.
+        count: Pairs a row.
 
     Returns:
-        ``(rows, count)`` float64.
+        ``(rows, count, 2)`` float64.
     """
     steps = torch.arange(1, count + 1, device=keys.device) * _signed(_INCREMENT)
-    return _shift_right(_mix(keys[:, None] + steps), 11).double() * 2.0**-53
+    numbers = _mix(keys[:, None] + steps)
+    return torch.stack((_shift_right(numbers, 32), numbers & 0xFFFFFFFF), dim=-1).double() * 2.0**-32
 
 
 def _mix(z: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from flash.data.whole_word_mask import mask_tokens
+from flash.data.whole_word_mask import kinds_of_ids, mask_tokens
 from flash.errors import InputError
 from flash.inspection.texts import SPECIAL_TOKEN_COUNT, Passage, Texts
 
@@ -60,11 +60,11 @@ def draw_sentences(
     Raises:
         InputError: There is no such passage.
     """
-    special_ids = torch.tensor(sorted(tokenizer.all_special_ids))
+    is_special, replacement_ids = kinds_of_ids(tokenizer)
     eligible = [
         passage
         for passage in texts.passages
-        if len(passage.token_ids) >= MIN_SENTENCE_TOKENS and not np.isin(passage.token_ids, special_ids.numpy()).any()
+        if len(passage.token_ids) >= MIN_SENTENCE_TOKENS and not is_special[passage.token_ids].any()
     ]
     if not eligible:
         raise InputError(
@@ -73,16 +73,14 @@ def draw_sentences(
         )
     generator = np.random.default_rng(seed)
     chosen = generator.permutation(len(eligible))[:count]
-    ids = torch.arange(len(tokenizer))
-    replacement_ids = ids[~torch.isin(ids, special_ids)]
     return [
-        _hide_words(eligible[index], generator, special_ids, tokenizer.mask_token_id, replacement_ids)
+        _hide_words(eligible[index], generator, is_special, tokenizer.mask_token_id, replacement_ids)
         for index in chosen
     ]
 
 
 def _hide_words(
-    passage: Passage, generator: np.random.Generator, special_ids: Tensor, mask_token_id: int, replacement_ids: Tensor
+    passage: Passage, generator: np.random.Generator, is_special: Tensor, mask_token_id: int, replacement_ids: Tensor
 ) -> MaskedSentence:
     input_ids, word_starts = (torch.from_numpy(part)[None] for part in (passage.token_ids, passage.word_starts))
     while True:  # ends: no token is special, so each draw hides a word with some probability
@@ -91,7 +89,7 @@ def _hide_words(
             word_starts,
             torch.from_numpy(generator.random((*input_ids.shape, 2))),
             mask_probability=_MASK_PROBABILITY,
-            special_ids=special_ids,
+            is_special=is_special,
             mask_token_id=mask_token_id,
             replacement_ids=replacement_ids,
         )
