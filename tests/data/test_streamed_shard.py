@@ -140,6 +140,7 @@ def test_opening_reads_no_shard(in_memory, tokenizer, monkeypatch):
 
 
 def test_only_ranges_of_a_file_are_read(folder, tokenizer, monkeypatch):
+    dataset = opened(f"remote://{folder}", tokenizer)
     ranges = []
     original = LocalFileSystem.cat_file
 
@@ -148,7 +149,7 @@ def test_only_ranges_of_a_file_are_read(folder, tokenizer, monkeypatch):
         return original(filesystem, path, start=start, end=end, **options)
 
     monkeypatch.setattr(LocalFileSystem, "cat_file", cat_file)
-    opened(f"remote://{folder}", tokenizer)[40]
+    dataset[40]
     assert {name for name, _ in ranges} == {"shard-00001-of-00003.arrow"}
     assert sum(size for _, size in ranges) < (folder / "shard-00001-of-00003.arrow").stat().st_size / 2
 

@@ -32,8 +32,8 @@ def whole(tokenizer, tmp_path_factory):
 
 @pytest.fixture
 def folder(whole, tmp_path):
-    """A folder that may be damaged; its name has a space, a line break and Chinese in it."""
-    return Path(shutil.copytree(whole, tmp_path / "my data\n语料"))
+    """A folder that may be damaged; its name has a space, a line break, Chinese and signs of addresses in it."""
+    return Path(shutil.copytree(whole, tmp_path / "~my data::[1]*\n语料"))
 
 
 def manifest_of(folder):

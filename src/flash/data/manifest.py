@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from transformers import PreTrainedTokenizerBase
 
 from flash.corpus.input_files import printable
@@ -20,6 +21,17 @@ def shown(address: str | Path) -> str:
     return str(address) if "://" in str(address) else printable(Path(address))
 
 
+def filesystem_of(address: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Return the file system that a folder lies on, and its path there.
+
+    A path is not searched for the signs that mean something in addresses (``::``, ``~``).
+    """
+    if "://" in str(address):
+        filesystem, root = fsspec.core.url_to_fs(str(address))
+        return filesystem, root.rstrip("/")
+    return LocalFileSystem(), str(Path(address).absolute())
+
+
 def read_manifest(folder: str | Path) -> dict[str, Any] | None:
     """Read the manifest of a prepared folder; None for a folder of the earlier repository, which has none.
 
@@ -31,8 +43,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any] | None:
     """
     path = f"{str(folder).rstrip('/')}/manifest.json"
     try:
-        with fsspec.open(path, "rb") as file:
-            content = file.read()
+        filesystem, root = filesystem_of(folder)
+        content = filesystem.cat_file(f"{root}/manifest.json")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ImportError, OSError, ValueError) as error:

@@ -10,7 +10,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from transformers import PreTrainedTokenizerBase
 
-from flash.data.manifest import check_tokenizer, read_manifest, shown
+from flash.data.manifest import check_tokenizer, filesystem_of, read_manifest, shown
 from flash.errors import InputError
 
 FORMAT_VERSION = 2
@@ -108,7 +108,7 @@ def open_token_folder(folder: str | Path, tokenizer: PreTrainedTokenizerBase) ->
             "or use the version that made it"
         )
     check_tokenizer(manifest, folder, tokenizer)
-    filesystem, root = fsspec.core.url_to_fs(str(folder))
+    filesystem, root = filesystem_of(folder)
     shards = _entries(manifest, address)
     _compare_files(filesystem, root, shards, address)
     if not sum(shard.rows for shard in shards):
@@ -116,7 +116,7 @@ def open_token_folder(folder: str | Path, tokenizer: PreTrainedTokenizerBase) ->
     return TokenFolder(
         address=address,
         filesystem=filesystem,
-        root=root.rstrip("/"),
+        root=root,
         shards=shards,
         max_length=_max_length(manifest, address),
         vocab_size=manifest["tokenizer"]["vocab_size"],

@@ -2,10 +2,10 @@
 
 from tempfile import TemporaryDirectory
 
-import fsspec
 from transformers import PreTrainedTokenizerFast
 
 from flash.corpus.tokenizer_loading import load_tokenizer
+from flash.data.manifest import filesystem_of
 from flash.errors import InputError
 
 
@@ -19,8 +19,8 @@ def load_tokenizer_at(address: str) -> PreTrainedTokenizerFast:
         return load_tokenizer(address)
     with TemporaryDirectory() as folder:
         try:
-            filesystem, root = fsspec.core.url_to_fs(address)
-            filesystem.get(f"{root.rstrip('/')}/", folder, recursive=True)
+            filesystem, root = filesystem_of(address)
+            filesystem.get(f"{root}/", folder, recursive=True)
         except (ImportError, OSError, ValueError) as error:
             raise InputError(
                 f"the tokenizer {address} cannot be read ({' '.join(str(error).split())}); check the address, or name "
