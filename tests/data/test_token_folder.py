@@ -194,7 +194,10 @@ def test_other_files_beside_the_shards_are_left_alone(folder, tokenizer):
 
 def test_a_shard_of_other_rows_than_the_manifest_says_is_refused(folder, tokenizer):
     replace_first_shard(folder, random_rows(19, tokenizer))
-    with pytest.raises(InputError, match=f"{FIRST} is damaged: it holds 19 rows, the manifest says 20"):
+    with pytest.raises(InputError, match=f"{FIRST} is damaged: a record batch holds 5 rows, where 6 were expected"):
+        read_all(folder, tokenizer)
+    replace_first_shard(folder, random_rows(14, tokenizer))
+    with pytest.raises(InputError, match=f"{FIRST} is damaged: it holds 2 record batches of 7 rows, .* says 20 rows"):
         read_all(folder, tokenizer)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,28 +10,24 @@ from numpy.typing import NDArray
 
 from flash.data.manifest import shown
 from flash.data.row_places import RowPlaces, Runs
-from flash.data.shard_schema import buffers_of, check_batch, check_schema, column_dtypes, damaged, faults_of
+from flash.data.shard_schema import (
+    buffers_of,
+    check_batch,
+    check_schema,
+    column_dtypes,
+    damaged,
+    faults_of,
+    rows_of_batches,
+)
 
-
-class _Table(NamedTuple):
-    """What the descriptions of the record batches say.
-
-    Args:
-        first_rows: First row of each, and behind them the number of rows.
-        buffers: For each column where in the file its offsets and its values begin, in bytes, ``(record batches, 2)``.
-        schema: The columns.
-    """
-
-    first_rows: NDArray[np.int64]
-    buffers: dict[str, NDArray[np.int64]]
-    schema: pa.Schema
+_NOT_LOOKED_UP = -1
 
 
 class MappedShard:
     """Rows of one Arrow file, read where they lie.
 
-    Opening reads the file's footer and the description of each record batch (1,024 rows); processes that are forked or
-    started from this one map the file anew.
+    Opening reads the file's footer; the description of a record batch is read with the first of its rows. A process
+    that is started afresh with this one's data maps the file anew.
 
     Args:
         path: The file.
@@ -52,30 +47,26 @@ class MappedShard:
             return file.read_buffer()
 
     @cached_property
-    def _table(self) -> "_Table":
+    def _reader(self) -> pa.ipc.RecordBatchFileReader:
         with faults_of(self.path):
             reader = pa.ipc.open_file(pa.BufferReader(self._file))
             check_schema(reader.schema, self.path)
-            batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
-            described = [(batch.num_rows, self._places_of(batch)) for batch in batches if batch.num_rows]
-        first_rows = np.cumsum([0, *(count for count, _ in described)])
-        if first_rows[-1] != self.rows:
-            raise damaged(self.path, f"it holds {first_rows[-1]} rows, the manifest says {self.rows}")
-        places = np.array([places for _, places in described])  # (record batches, columns, 2)
-        return _Table(first_rows, dict(zip(reader.schema.names, places.swapaxes(0, 1), strict=True)), reader.schema)
+            return reader
 
-    def _places_of(self, batch: pa.RecordBatch) -> list[list[int]]:
-        """Say for each column where in the file its offsets and its values begin, in bytes."""
-        check_batch(batch, self.path)
-        places = [[buffer.address - self._file.address for buffer in buffers_of(column)] for column in batch.columns]
-        if np.any(np.array(places) % 8):
-            raise damaged(self.path, "its buffers do not lie at multiples of eight bytes")
-        return places
+    @cached_property
+    def _rows_of_batch(self) -> int:
+        with faults_of(self.path):
+            return rows_of_batches(self._reader, self.rows, self.path)
+
+    @cached_property
+    def _buffers(self) -> NDArray[np.int64]:
+        """Where in the file the offsets and the values of each column begin: ``(record batches, columns, 2)`` bytes."""
+        return np.full((self._reader.num_record_batches, len(self._reader.schema), 2), _NOT_LOOKED_UP)
 
     @property
     def is_packed(self) -> bool:
         """Whether a row may be several sequences."""
-        return "sequence_lengths" in self._table.schema.names
+        return "sequence_lengths" in self._reader.schema.names
 
     def lengths(self) -> NDArray[np.int64]:
         """Return the tokens of each row, ``(rows,)``; reads no token."""
@@ -101,13 +92,26 @@ class MappedShard:
 
     def _runs(self, rows: NDArray[np.int64], column: str) -> Runs:
         """Find where the values of rows lie in the file."""
-        first_rows, buffers, schema = self._table
-        batch = np.searchsorted(first_rows, rows, side="right") - 1
+        batch, row = np.divmod(rows, self._rows_of_batch)
+        for number in np.unique(batch[self._buffers[batch, 0, 0] == _NOT_LOOKED_UP]):
+            self._look_up(int(number))
+        schema = self._reader.schema
         values, offsets = (self._view(dtype) for dtype in column_dtypes(schema, column))
-        offsets_at, values_at = buffers[column][batch].T
-        at = offsets_at // offsets.itemsize + rows - first_rows[batch]
+        offsets_at, values_at = self._buffers[batch, schema.names.index(column)].T
+        at = offsets_at // offsets.itemsize + row
         first = values_at // values.itemsize
         return Runs(values, first + offsets[at], first + offsets[at + 1])
+
+    def _look_up(self, number: int) -> None:
+        with faults_of(self.path):
+            batch = self._reader.get_batch(number)
+        check_batch(batch, self.path, rows=min(self._rows_of_batch, self.rows - number * self._rows_of_batch))
+        places = np.array(
+            [[buffer.address - self._file.address for buffer in buffers_of(column)] for column in batch.columns]
+        )
+        if (places % 8).any():
+            raise damaged(self.path, "its buffers do not lie at multiples of eight bytes")
+        self._buffers[number] = places
 
     def _view(self, dtype: np.dtype) -> NDArray:
         """See the whole file as numbers; buffers lie at multiples of eight bytes."""

@@ -25,28 +25,55 @@ def check_schema(schema: pa.Schema, source: str | Path) -> None:
     wanted = {"input_ids": _TOKEN_TYPES, "word_starts": (pa.large_binary(),)}
     if "sequence_lengths" in schema.names:
         wanted["sequence_lengths"] = (pa.list_(pa.int32()),)
+    if set(schema.names) != set(wanted):
+        raise damaged(source, f"it should hold the columns {', '.join(wanted)}, it holds {', '.join(schema.names)}")
     for name, types in wanted.items():
-        found = schema.field(name).type if name in schema.names else "nothing"
-        if found not in types:
-            raise damaged(source, f"its column {name} should hold {types[0]}, it holds {found}")
+        if schema.field(name).type not in types:
+            raise damaged(source, f"its column {name} should hold {types[0]}, it holds {schema.field(name).type}")
 
 
-def check_batch(batch: pa.RecordBatch, source: str | Path) -> None:
-    """Refuse a record batch with borders outside its buffers or rows without a value; reads no token.
+def rows_of_batches(reader: pa.ipc.RecordBatchFileReader, rows: int, source: str | Path) -> int:
+    """Say how many rows each record batch but the last holds, so that a row is found without reading those before it.
+
+    Args:
+        rows: Rows of the shard, as the manifest says.
+
+    Raises:
+        InputError: The file cannot hold so many rows.
+    """
+    count = reader.num_record_batches
+    of_batch = ROWS_OF_BLOCK
+    if count and count != -(-rows // ROWS_OF_BLOCK):
+        of_batch = max(reader.get_batch(0).num_rows, 1)
+    if count != -(-rows // of_batch):
+        raise damaged(source, f"it holds {count} record batches of {of_batch} rows, the manifest says {rows} rows")
+    return of_batch
+
+
+def check_batch(batch: pa.RecordBatch, source: str | Path, *, rows: int) -> None:
+    """Refuse a record batch of another number of rows, without their borders or with empty ones; reads none of them.
 
     Raises:
         InputError: It is not what was written.
-        ArrowException: Its borders do not fit its buffers.
     """
-    batch.validate()
-    if any(column.null_count for column in batch.columns):
-        raise damaged(source, "it holds rows without a value")
-    if any(buffer is None for column in batch.columns for buffer in buffers_of(column)):
-        raise damaged(source, "it holds rows without tokens")
+    if batch.num_rows != rows:
+        raise damaged(
+            source,
+            f"a record batch holds {batch.num_rows} rows, where {rows} were expected (a shard has as many in each but "
+            "the last)",
+        )
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if column.null_count:
+            raise damaged(source, f"its column {name} holds rows without a value")
+        buffers = column.buffers()
+        if buffers[1] is None or buffers[-1] is None:
+            raise damaged(source, f"its column {name} holds rows of no length")
+        if buffers[1].size < (rows + 1) * column_dtypes(batch.schema, name)[1].itemsize:
+            raise damaged(source, f"its column {name} lacks borders of rows")
 
 
 def buffers_of(column: pa.Array) -> list[pa.Buffer]:
-    """Return the offsets and the values of a list or binary column."""
+    """Return the offsets and the values of a list or binary column that was checked."""
     # of a list: validity, offsets, validity of the values, values; of binary: validity, offsets, values
     buffers = column.buffers()
     return [buffers[1], buffers[-1]]

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from flash.data.row_places import RowPlaces, Runs
 from flash.data.shard_schema import (
-    ROWS_OF_BLOCK,
     buffers_of,
     check_batch,
     check_schema,
     column_dtypes,
-    damaged,
     faults_of,
+    rows_of_batches,
 )
 
 
@@ -74,9 +73,7 @@ class StreamedShard:
             with faults_of(self.address):
                 reader = pa.ipc.open_file(pa.PythonFile(_RangeFile(self.address, self._size), mode="r"))
                 check_schema(reader.schema, self.address)
-                rows_of_batch = ROWS_OF_BLOCK
-                if reader.num_record_batches != -(-self.rows // ROWS_OF_BLOCK):
-                    rows_of_batch = max(reader.get_batch(0).num_rows, 1) if reader.num_record_batches else 1
+                rows_of_batch = rows_of_batches(reader, self.rows, self.address)
             self._reader, self._rows_of_batch, self._process = reader, rows_of_batch, os.getpid()
         return self._reader, self._rows_of_batch
 
@@ -87,18 +84,9 @@ class StreamedShard:
             InputError: It is not what was written.
         """
         reader, rows_of_batch = self._opened()
-        expected = min(rows_of_batch, self.rows - number * rows_of_batch)
-        if number >= reader.num_record_batches:
-            raise damaged(self.address, f"it has {reader.num_record_batches} record batches, too few for its rows")
         with faults_of(self.address):
             batch = reader.get_batch(number)
-            check_batch(batch, self.address)
-        if batch.num_rows != expected:
-            raise damaged(
-                self.address,
-                f"its record batch {number} holds {batch.num_rows} rows, where {expected} were expected (to be "
-                "streamed, a shard has as many in each but the last)",
-            )
+        check_batch(batch, self.address, rows=min(rows_of_batch, self.rows - number * rows_of_batch))
         return batch
 
     def places(self, rows: NDArray[np.int64], positions: NDArray[np.int64]) -> Iterator[RowPlaces]:
