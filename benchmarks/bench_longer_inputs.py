@@ -35,7 +35,7 @@ def validation_loss(model: FLASHQuadForMaskedLM, rows: PretrainingDataset, colla
     """Average the loss over all scored tokens."""
     total, scored = 0.0, 0
     for start in range(0, len(rows), 16):
-        batch = collator([rows[i] for i in range(start, min(start + 16, len(rows)))])
+        batch = collator(rows.__getitems__(range(start, min(start + 16, len(rows)))))
         count = int((batch["labels"] != -100).sum())
         total += float(model(**batch, scored_logits_only=True).loss) * count
         scored += count

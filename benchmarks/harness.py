@@ -21,8 +21,20 @@ def machine() -> str:
     return f"{name}, {torch.get_num_threads()} torch threads, Python {platform.python_version()}, {versions}"
 
 
-def side_by_side(contestants: dict[str, Callable[[], None]], *, rounds: int, warmup: int = 1) -> dict[str, list[float]]:
+def side_by_side(
+    contestants: dict[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warmup: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Time each contestant once a round, in turn, so that a slow spell of the machine hits all of them.
+
+    Args:
+        contestants: What to run, by name.
+        rounds: Times that count.
+        warmup: Rounds before that do not.
+        clock: ``time.process_time`` for work in one thread on a machine that others use as well.
 
     Returns:
         Seconds of each round.
@@ -30,10 +42,10 @@ def side_by_side(contestants: dict[str, Callable[[], None]], *, rounds: int, war
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(warmup + rounds):
         for name, run in contestants.items():
-            started = time.perf_counter()
+            started = clock()
             run()
             if turn >= warmup:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return seconds
 
 

@@ -58,10 +58,10 @@ class Filler:
         beam_width: int,
     ) -> None:
         self.collator = collator
-        self.fillable_ids: NDArray[np.int64] = collator.replacement_ids
+        self.fillable_ids: NDArray[np.int64] = collator.masker.replacement_ids.numpy()
         # the collator never masks the others, but [SEP] and [UNK] have their places in a row
         predictable = np.ones(vocab_size, dtype=bool)
-        predictable[[collator.pad_token_id, collator.mask_token_id]] = False
+        predictable[[collator.pad_token_id, collator.masker.mask_token_id]] = False
         models = []
         # reversing the flat array reverses each row, and the order of the rows, which does not count
         for row_tokens, row_lengths in ((tokens, lengths), (tokens[::-1], lengths[::-1])):
@@ -72,7 +72,7 @@ class Filler:
         self.filters = {
             name: tuple(
                 LeftToRightFilter(
-                    model, fillable_ids=self.fillable_ids, mask_token_id=collator.mask_token_id, beam_width=width
+                    model, fillable_ids=self.fillable_ids, mask_token_id=collator.masker.mask_token_id, beam_width=width
                 )
                 for model in models
             )
@@ -83,7 +83,7 @@ class Filler:
         """Yield the batches of the collator, as arrays, with ``lengths``, in the order of the rows."""
         dataset = PretrainingDataset(rows)
         for start in range(0, len(dataset), CHUNK_ROWS):
-            batch = self.collator([dataset[i] for i in range(start, min(start + CHUNK_ROWS, len(dataset)))])
+            batch = self.collator(dataset.__getitems__(range(start, min(start + CHUNK_ROWS, len(dataset)))))
             arrays = {name: tensor.numpy() for name, tensor in batch.items()}
             yield arrays | {"lengths": arrays["attention_mask"].sum(axis=1)}
 
@@ -96,7 +96,7 @@ class Filler:
         """Return the indices of the true and of the shown tokens among the fillable ones, -1 for a shown [MASK]."""
         scored = chunk["labels"] != -100
         shown = chunk["input_ids"][scored]
-        observed = np.where(shown == self.collator.mask_token_id, -1, np.searchsorted(self.fillable_ids, shown))
+        observed = np.where(shown == self.collator.masker.mask_token_id, -1, np.searchsorted(self.fillable_ids, shown))
         return np.searchsorted(self.fillable_ids, chunk["labels"][scored]), observed
 
 
@@ -220,7 +220,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             "order": arguments.order,
             "max_length": arguments.max_length,
             "seed": arguments.seed,
-            "mask_probability": filler.collator.mask_probability,
+            "mask_probability": filler.collator.masker.mask_probability,
             "beam_width": arguments.beam_width,
             "tokenizer": Path(arguments.tokenizer).name,
             "train": Path(arguments.train).name,

@@ -98,3 +98,11 @@ def test_help_is_short_or_complete(pretrain, flag, shown):
     result = pretrain(flag)
     assert result.exit_code == 0
     assert shown in result.stdout
+
+
+@pytest.mark.parametrize("flag", ["--train_dir", "--validation_dir"])
+def test_an_address_is_passed_on_as_it_was_typed(pretrain, toy_dataset, tmp_path, flag):
+    flags = [*toy_flags(toy_dataset, tmp_path / "out"), flag, "memory://bucket/nowhere"]
+    result = pretrain(*flags, "--tokenizer_name", toy_dataset / "tokenizer")
+    assert result.exit_code == 2
+    assert "memory://bucket/nowhere has no manifest.json" in result.stderr

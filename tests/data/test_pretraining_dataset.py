@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from flash.corpus.tokenizer_loading import load_tokenizer
+from flash.data.manifest import read_manifest
 from flash.data.pretraining_dataset import (
     PretrainingDataset,
     load_prepared_folder,
-    read_manifest,
     split_tail,
     tokenize_dataset,
 )
@@ -234,16 +234,20 @@ def test_a_dataset_without_one_good_row_is_refused(tmp_path, tokenizer):
 # ---- the rows of training and validation
 
 
-def test_rows_come_with_their_number_and_epoch(folder, tokenizer):
+def test_rows_come_in_the_asked_order_with_their_numbers_and_epoch(folder, tokenizer):
     source = tokenized(folder, tokenizer)
-    rows = PretrainingDataset(source)
-    assert len(rows) == len(source)
-    rows.use_masks_of_epoch(3)
-    row = rows[5]
-    assert (row["index"], row["epoch"]) == (5, 3)
-    for name in ("input_ids", "continuations"):
-        assert row[name].dtype == np.int32
-        assert row[name].tolist() == source[5][name]
+    dataset = PretrainingDataset(source)
+    assert len(dataset) == len(source)
+    dataset.use_masks_of_epoch(3)
+    rows = dataset.__getitems__([5, 0, 7])
+    assert (rows.numbers.tolist(), rows.epoch) == ([5, 0, 7], 3)
+    ends = np.cumsum(rows.lengths)[:-1]
+    for number, ids, starts in zip(
+        rows.numbers, np.split(rows.input_ids, ends), np.split(rows.word_starts, ends), strict=True
+    ):
+        row = source[int(number)]
+        assert ids.tolist() == row["input_ids"]
+        assert np.flatnonzero(~starts).tolist() == row["continuations"]
 
 
 @pytest.mark.parametrize(("rows", "share", "held_out"), [(100, 0.01, 1), (100, 0.1, 10), (10, 0.5, 5), (3, 0.01, 1)])

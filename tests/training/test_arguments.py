@@ -70,6 +70,7 @@ def test_fp16_on_a_cpu_is_float32_and_that_is_said(arguments, caplog):
         ({"model_name": "bert"}, r"--model_name bert: there is flashquad .* and flash "),
         ({"max_seq_length": 2}, r"--max_seq_length must be at least 3, got 2"),
         ({"mlm_probability": 0.0}, r"--mlm_probability must lie between 0 and 1, got 0\.0"),
+        ({"mask_ngrams": 0}, "--mask_ngrams must be at least 1, got 0"),
         ({"mlm_probability": 1.0}, r"--mlm_probability must lie between 0 and 1, got 1\.0"),
         ({"validation_split": 0.6}, r"--validation_split must lie between 0 and 0\.5, got 0\.6"),
         ({"validation_split": -0.1}, r"--validation_split must lie between 0 and 0\.5, got -0\.1"),

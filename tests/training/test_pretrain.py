@@ -14,7 +14,9 @@ from flash.errors import InputError
 from flash.models.presets import RECOMMENDED
 from flash.training.pretrain import pretrain, result_summary
 
+from token_folders import rows_of_text, write_token_folder
 from toy_pretraining import (
+    MAX_LENGTH,
     SENTENCES,
     TOKENS,
     TOY_CONFIG,
@@ -42,6 +44,49 @@ def scalars(logging_dir, tag):
     accumulator = EventAccumulator(str(logging_dir))
     accumulator.Reload()
     return [(event.step, event.value) for event in accumulator.Scalars(tag)]
+
+
+@pytest.fixture(scope="module")
+def token_folder(toy_dataset, toy_vocabulary, tmp_path_factory):
+    """The rows of ``toy_dataset`` as token shards; not to be changed."""
+    tokenizer = load_tokenizer(toy_vocabulary)
+    rows = rows_of_text(toy_dataset, tokenizer, max_length=MAX_LENGTH)
+    return write_token_folder(tmp_path_factory.mktemp("tokens") / "data", rows, tokenizer, max_length=MAX_LENGTH)
+
+
+# ---- folders of tokens
+
+
+def test_a_folder_of_tokens_trains_what_the_folder_of_text_trains(train, token_folder, toy_run):
+    result, output_dir = train(train_dir=token_folder)
+    assert curve(output_dir) == curve(toy_run)
+    assert (output_dir / "model.safetensors").read_bytes() == (toy_run / "model.safetensors").read_bytes()
+    assert '"format": "tokens"' in (output_dir / "README.md").read_text(encoding="utf-8")
+    assert result.metrics["eval_loss"] > 0
+
+
+def test_two_kinds_of_folders_may_be_trained_and_validated_on(train, token_folder, toy_dataset):
+    tokens, text = (
+        train(name, train_dir=token_folder, validation_dir=str(folder), max_steps=2)[0].metrics["eval_loss"]
+        for name, folder in (("tokens", token_folder), ("text", toy_dataset))
+    )
+    assert tokens == text
+
+
+def test_rows_of_tokens_are_cut_to_the_length_of_the_model(train, token_folder):
+    _, output_dir = train(train_dir=token_folder, max_seq_length=16, max_steps=2)
+    assert "train_loss" in log_history(output_dir)[-1]
+
+
+def test_a_changed_shard_is_found_before_training_where_that_is_asked_for(train, token_folder, tmp_path):
+    folder = shutil.copytree(token_folder, tmp_path / "changed")
+    shard = next(folder.glob("*.arrow"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(InputError, match=f"{shard.name} was changed since it was written: its SHA-256 is "):
+        train(train_dir=folder, verify_data=True)
+    assert not (tmp_path / "out").exists()
 
 
 # ---- what a run leaves

@@ -10,13 +10,18 @@ import sys
 import time
 from pathlib import Path
 
+import fsspec
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from flash.corpus.tokenizer_loading import load_tokenizer
+from flash.data import stream_order
 from flash.errors import InputError
 from flash.training.pretrain import pretrain
 
+from token_folders import rows_of_text, write_token_folder
 from toy_pretraining import (
+    MAX_LENGTH,
     REPOSITORY,
     TOY_CONFIG,
     curve,
@@ -48,10 +53,19 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:User
 @pytest.fixture(scope="module")
 def run(toy_dataset):
     def run(output_dir: Path, **changes) -> Path:
-        pretrain(toy_arguments(toy_dataset, output_dir, **(SETTINGS | changes)), command="flashquad pretrain")
+        settings = {"train_dir": toy_dataset} | SETTINGS | changes
+        pretrain(toy_arguments(output_dir=output_dir, **settings), command="flashquad pretrain")
         return output_dir
 
     return run
+
+
+@pytest.fixture(scope="module")
+def token_folder(toy_dataset, toy_vocabulary, tmp_path_factory):
+    """The same rows as token shards."""
+    tokenizer = load_tokenizer(toy_vocabulary)
+    rows = rows_of_text(toy_dataset, tokenizer, max_length=MAX_LENGTH)
+    return write_token_folder(tmp_path_factory.mktemp("tokens") / "data", rows, tokenizer, max_length=MAX_LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +108,50 @@ def test_so_does_one_with_two_loader_workers(run, whole, tmp_path, step):
     resumed = run(output_dir, dataloader_num_workers=2)
     assert curve(resumed) == curve(whole)
     assert weights(resumed) == weights(whole)
+
+
+@pytest.mark.parametrize("step", [0, 2, BORDER, NEXT_EPOCH])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_folder_of_tokens_is_gone_on_with_as_one_of_text(run, whole, tmp_path, token_folder, step, workers):
+    output_dir = tmp_path if step == 0 else stopped_after(step, whole, tmp_path)
+    resumed = run(output_dir, train_dir=token_folder, dataloader_num_workers=workers)
+    assert curve(resumed) == curve(whole)
+    assert weights(resumed) == weights(whole)
+
+
+@pytest.fixture
+def in_memory(token_folder, monkeypatch):
+    """The address of the token shards in fsspec's memory, which loader workers inherit; in blocks of three rows."""
+    monkeypatch.setattr(stream_order.StreamOrder.__init__, "__kwdefaults__", {"rows_of_block": 3})
+    filesystem = fsspec.filesystem("memory")
+    filesystem.put(str(token_folder), "/bucket/data", recursive=True)
+    yield "memory://bucket/data"
+    filesystem.rm("/bucket", recursive=True)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_streamed_run_goes_on_in_mid_epoch_as_if_never_stopped(run, in_memory, tmp_path, workers):
+    settings = {"train_dir": in_memory, "stream_buffer_rows": 6, "dataloader_num_workers": workers}
+    uninterrupted = run(tmp_path / "whole", **settings)
+    for step, workers_now in ((2, workers), (NEXT_EPOCH, 2 - workers)):  # with as many workers, and with another number
+        resumed = run(
+            stopped_after(step, uninterrupted, tmp_path / str(step)),
+            **settings | {"dataloader_num_workers": workers_now},
+        )
+        assert curve(resumed) == curve(uninterrupted)
+        assert weights(resumed) == weights(uninterrupted)
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_masking_on_the_device_trains_the_same_model(run, whole, tmp_path, step):
+    output_dir = tmp_path if step == 0 else stopped_after(step, whole, tmp_path)
+    resumed = run(output_dir, mask_on_device=True)
+    assert curve(resumed) == curve(whole)
+    assert weights(resumed) == weights(whole)
+
+
+def test_hiding_spans_of_words_trains_another(run, whole, tmp_path):
+    assert weights(run(tmp_path, mask_ngrams=3)) != weights(whole)
 
 
 def test_the_tokens_seen_are_those_of_the_whole_run(run, whole, tmp_path):

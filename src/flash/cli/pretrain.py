@@ -29,14 +29,17 @@ def pretrain(
         str, typer.Option(help="Recipe of the package (small, tiny-zh, cpu, demo, earlier) or a YAML file.")
     ] = "small",
     train_dir: Annotated[
-        Path | None,
-        typer.Option("--train_dir", help="Dataset folder made by `flashquad prepare`. Default: ./clue_small_wwm_data."),
+        str | None,  # no path: that would take a slash out of s3://
+        typer.Option(
+            "--train_dir",
+            help="Dataset folder made by `flashquad prepare`, or the address of one. Default: ./clue_small_wwm_data.",
+        ),
     ] = None,
     output_dir: Annotated[
         Path | None, typer.Option("--output_dir", help="Folder of the run. Default: ./flashquad-output.")
     ] = None,
     validation_dir: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--validation_dir", help="Dataset folder to validate on. Default: the last 1 % of train_dir."),
     ] = None,
     model_name: Annotated[

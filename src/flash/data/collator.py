@@ -1,6 +1,6 @@
 """Rows of a pretraining dataset -> one padded, masked batch."""
 
-from typing import TypedDict
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -8,31 +8,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from flash.data.whole_word_mask import mask_whole_words
-from flash.errors import InputError
-
-
-class PretrainingRow(TypedDict):
-    """One row: its tokens, the positions that continue a word, and what its random numbers are drawn from."""
-
-    input_ids: NDArray[np.int32]
-    continuations: NDArray[np.int32]
-    index: int
-    epoch: int
+from flash.data.counter_random import row_keys
+from flash.data.rows import TokenRows
+from flash.data.whole_word_mask import WholeWordMasker
 
 
 class WholeWordMaskCollator:
     """Mask whole words and pad, the same way whatever the batch, the worker or the process.
 
-    The random numbers of a row come from ``(seed, epoch, index)`` alone: a resumed or re-sharded run sees the very
+    The random numbers of a row come from ``(seed, epoch, row number)`` alone: a resumed or re-sharded run sees the very
     masks of an uninterrupted one, and every epoch sees new ones.
 
     Args:
         tokenizer: Gives the ids of [MASK], [PAD] and the special tokens.
         mask_probability: Share of the words to hide.
+        mask_ngrams: Most words in a span of hidden words; 1 chooses words independently.
         seed: Changes all masks.
         pad_to: Pad to this many tokens; None pads to the longest row of the batch.
         pad_to_multiple_of: Round the padded length up (half-precision matrix units like multiples of 8).
+        mask_later: Leave the masking to ``masker``, which does it on the device of the batch; the batch then holds
+            ``word_starts`` and ``row_keys`` in place of ``labels``.
     """
 
     def __init__(
@@ -40,52 +35,54 @@ class WholeWordMaskCollator:
         tokenizer: PreTrainedTokenizerBase,
         *,
         mask_probability: float = 0.15,
+        mask_ngrams: int = 1,
         seed: int = 0,
         pad_to: int | None = None,
         pad_to_multiple_of: int = 1,
+        mask_later: bool = False,
     ) -> None:
-        if not 0.0 < mask_probability < 1.0:
-            raise InputError(f"mask_probability must lie between 0 and 1, got {mask_probability}; 0.15 is BERT's")
-        self.mask_probability = mask_probability
+        self.masker = WholeWordMasker(tokenizer, mask_probability=mask_probability, mask_ngrams=mask_ngrams)
         self.seed = seed
         self.pad_to = pad_to
         self.pad_to_multiple_of = pad_to_multiple_of
         self.pad_token_id: int = tokenizer.pad_token_id
-        self.mask_token_id: int = tokenizer.mask_token_id
-        self.special_ids = np.array(sorted(tokenizer.all_special_ids))
-        self.replacement_ids = np.setdiff1d(np.arange(len(tokenizer)), self.special_ids)
+        self.mask_later = mask_later
 
-    def __call__(self, rows: list[PretrainingRow]) -> dict[str, Tensor]:
-        """Return ``input_ids``, ``attention_mask`` and ``labels``, each ``(rows, longest)`` int64."""
-        lengths = np.array([len(row["input_ids"]) for row in rows])
-        row_starts = np.cumsum(lengths) - lengths
-        input_ids = np.concatenate([row["input_ids"] for row in rows])
-        word_starts = np.ones(len(input_ids), dtype=bool)
-        continuations = [row["continuations"] + start for row, start in zip(rows, row_starts, strict=True)]
-        word_starts[np.concatenate(continuations)] = False
-        uniforms = np.concatenate([self._random_numbers(row) for row in rows])
-        masked_ids, labels = mask_whole_words(
-            input_ids,
-            word_starts,
-            uniforms,
-            mask_probability=self.mask_probability,
-            special_ids=self.special_ids,
-            mask_token_id=self.mask_token_id,
-            replacement_ids=self.replacement_ids,
-        )
+    def __call__(self, rows: TokenRows | Sequence[TokenRows]) -> dict[str, Tensor]:
+        """Return ``input_ids``, ``attention_mask`` and ``labels``, each ``(rows, longest)`` int64.
 
-        longest = self.pad_to or int(lengths.max())
+        Packed rows come with ``seq_idx``, int32, which tells the model what sequence a token belongs to.
+
+        Args:
+            rows: What ``__getitems__`` of a dataset gives, or a list of what ``__getitem__`` gives.
+        """
+        if not isinstance(rows, TokenRows):
+            rows = TokenRows.joined(rows)
+        longest = self.pad_to or int(rows.lengths.max())
         longest = -(-longest // self.pad_to_multiple_of) * self.pad_to_multiple_of
-        real = np.arange(longest) < lengths[:, None]  # (rows, longest)
+        real = np.arange(longest) < rows.lengths[:, None]  # (rows, longest)
+        input_ids = np.full(real.shape, self.pad_token_id, dtype=np.int64)
+        input_ids[real] = rows.input_ids
+        word_starts = np.ones(real.shape, dtype=bool)
+        word_starts[real] = rows.word_starts
         batch = {
-            "input_ids": np.full(real.shape, self.pad_token_id, dtype=np.int64),
-            "attention_mask": real.astype(np.int64),
-            "labels": np.full(real.shape, -100, dtype=np.int64),
+            "input_ids": torch.from_numpy(input_ids),
+            "attention_mask": torch.from_numpy(real.astype(np.int64)),
+            "word_starts": torch.from_numpy(word_starts),
+            "row_keys": row_keys(self.seed, rows.epoch, torch.from_numpy(rows.numbers)),
         }
-        batch["input_ids"][real] = masked_ids
-        batch["labels"][real] = labels
-        return {name: torch.from_numpy(values) for name, values in batch.items()}
+        if rows.sequence_lengths is not None:
+            batch["seq_idx"] = torch.from_numpy(_sequence_numbers(rows, rows.sequence_lengths, real))
+        return batch if self.mask_later else self.masker(batch)
 
-    def _random_numbers(self, row: PretrainingRow) -> NDArray[np.float64]:
-        generator = np.random.default_rng((self.seed, row["epoch"], row["index"]))
-        return generator.random((len(row["input_ids"]), 2))
+
+def _sequence_numbers(
+    rows: TokenRows, sequence_lengths: NDArray[np.integer], real: NDArray[np.bool_]
+) -> NDArray[np.int32]:
+    """Number the sequences of each packed row from 0, ``(rows, longest)``; padding belongs to the last one."""
+    sequence_starts = np.cumsum(sequence_lengths) - sequence_lengths
+    row_ends = np.cumsum(rows.lengths)
+    first, behind_last = (np.searchsorted(sequence_starts, borders) for borders in (row_ends - rows.lengths, row_ends))
+    numbers = np.repeat((behind_last - first - 1)[:, None], real.shape[1], axis=1).astype(np.int32)
+    numbers[real] = np.repeat(np.arange(len(sequence_lengths)), sequence_lengths) - np.repeat(first, rows.lengths)
+    return numbers

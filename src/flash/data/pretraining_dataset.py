@@ -1,20 +1,20 @@
 """A prepared folder as a torch dataset: opened, checked, tokenized once, split for validation."""
 
-import json
 import logging
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol, Self
 
 import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import torch
-from torch.utils.data import Dataset
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from flash.corpus.tokenizer_loading import tokenizer_fingerprint
-from flash.data.collator import PretrainingRow
+from flash.data.manifest import check_tokenizer, read_manifest
+from flash.data.rows import NumberedRows, TokenRows
 from flash.data.tokenization import tokenize_rows
 from flash.errors import InputError
 
@@ -28,37 +28,32 @@ _TOKENIZED = datasets.Features(
     }
 )
 
-# what a manifest must say of the tokenizer that the references were made with
-_TOKENIZER_KEYS = {"name", "sha256", "vocab_size"}
 
-
-class PretrainingDataset(Dataset[PretrainingRow]):
+class PretrainingDataset(NumberedRows):
     """Rows of token ids and word references, numbered, with the epoch that their masks are drawn from."""
 
     def __init__(self, tokenized: datasets.Dataset) -> None:
-        self._rows = tokenized.select_columns(["input_ids", "continuations"]).with_format("numpy")
-        # shared memory: loader workers that outlive an epoch must see the next one
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        super().__init__()
+        self._rows = tokenized.select_columns(["input_ids", "continuations"]).with_format("arrow")
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> PretrainingRow:
-        row = self._rows[index]
-        return PretrainingRow(
-            input_ids=np.asarray(row["input_ids"], dtype=np.int32),
-            continuations=np.asarray(row["continuations"], dtype=np.int32),
-            index=index,
-            epoch=int(self._epoch),
-        )
+    def __getitems__(self, indices: Sequence[int]) -> TokenRows:
+        """Read some rows at once, as torch's loaders do where they can."""
+        numbers = np.asarray(indices, dtype=np.int64)
+        table = self._rows[numbers.tolist()]
+        input_ids, lengths = _flat(table["input_ids"])
+        continuations, counts = _flat(table["continuations"])
+        word_starts = np.ones(len(input_ids), dtype=bool)
+        word_starts[continuations + np.repeat(np.cumsum(lengths) - lengths, counts)] = False
+        return TokenRows(input_ids, word_starts, lengths, numbers, self.epoch)
 
-    def use_masks_of_epoch(self, epoch: int) -> None:
-        """Draw the masks of this epoch from now on, in loader workers too.
 
-        Not named ``set_epoch``: accelerate calls that of itself, but not after a resume in mid-epoch and not under
-        torchrun, and counts up through repeated validations.
-        """
-        self._epoch.fill_(epoch)
+def _flat(lists: pa.ChunkedArray) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return the values of all lists one behind the other, and the length of each."""
+    whole = lists.combine_chunks()
+    return whole.flatten().to_numpy(), whole.value_lengths().to_numpy().astype(np.int64)
 
 
 def load_prepared_folder(folder: str | Path) -> datasets.Dataset:
@@ -103,29 +98,6 @@ def load_prepared_folder(folder: str | Path) -> datasets.Dataset:
     return dataset
 
 
-def read_manifest(folder: str | Path) -> dict | None:
-    """Read the manifest of a prepared folder; None for a folder of the earlier repository, which has none.
-
-    Raises:
-        InputError: It is damaged, or does not say which tokenizer the references were made with.
-    """
-    path = Path(folder) / "manifest.json"
-    if not path.exists():
-        return None
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); prepare the text again with `flashquad prepare`") from error
-    tokenizer = manifest.get("tokenizer") if isinstance(manifest, dict) else None
-    missing = _TOKENIZER_KEYS - set(tokenizer) if isinstance(tokenizer, dict) else _TOKENIZER_KEYS
-    if missing:
-        raise InputError(
-            f"{path} does not give the tokenizer's {', '.join(sorted(missing))}; prepare the text again with "
-            "`flashquad prepare`"
-        )
-    return manifest
-
-
 def tokenize_dataset(
     dataset: datasets.Dataset,
     *,
@@ -143,7 +115,8 @@ def tokenize_dataset(
         InputError: The dataset was prepared with another vocabulary, or no row is usable.
     """
     manifest = read_manifest(folder)
-    _check_vocabulary(manifest, folder, tokenizer)
+    if manifest is not None:
+        check_tokenizer(manifest, folder, tokenizer)
     tokenized = dataset.map(
         partial(
             tokenize_rows,
@@ -183,38 +156,31 @@ def tokenize_dataset(
     return tokenized
 
 
-def _check_vocabulary(manifest: dict | None, folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a tokenizer other than the one that the references were made with."""
-    if manifest is None:
-        return
-    made_with = manifest["tokenizer"]
-    if made_with["sha256"] != tokenizer_fingerprint(tokenizer):
-        given = tokenizer.name_or_path or "the one given"
-        raise InputError(
-            f"{folder} was prepared with the tokenizer {made_with['name']} ({made_with['vocab_size']} tokens), not "
-            f"with {given} ({len(tokenizer)} tokens); its word references count the tokens of the former. Pass that "
-            "tokenizer, or prepare the text again with this one"
-        )
+class Selectable(Protocol):
+    """Rows of which some can be taken: a dataset of the library `datasets`, or of token shards."""
+
+    def __len__(self) -> int: ...
+
+    def select(self, indices: range) -> Self:
+        """Take these rows."""
 
 
-def split_tail(
-    tokenized: datasets.Dataset, share: float, *, most_rows: int = 2000
-) -> tuple[datasets.Dataset, datasets.Dataset]:
+def split_tail(rows: Selectable, share: float, *, most_rows: int = 2000) -> tuple[Any, Any]:
     """Cut the last rows off for validation: neighbouring rows share documents, so one document at most is in both.
 
     Args:
-        tokenized: All rows.
+        rows: All rows.
         share: Share of the rows to hold out, between 0 and 0.5; at least one row and at most ``most_rows`` are.
         most_rows: Bound on the time of an evaluation.
 
     Raises:
         InputError: Too few rows to hold one out.
     """
-    held_out = min(max(1, round(len(tokenized) * share)), most_rows)
-    if held_out >= len(tokenized):
+    held_out = min(max(1, round(len(rows) * share)), most_rows)
+    if held_out >= len(rows):
         raise InputError(
-            f"{len(tokenized)} row(s) are too few to hold out {held_out} for validation; add text, or pass "
+            f"{len(rows)} row(s) are too few to hold out {held_out} for validation; add text, or pass "
             "--validation_split 0"
         )
-    split = len(tokenized) - held_out
-    return tokenized.select(range(split)), tokenized.select(range(split, len(tokenized)))
+    split = len(rows) - held_out
+    return rows.select(range(split)), rows.select(range(split, len(rows)))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from flash.data.whole_word_mask import mask_whole_words
+from flash.data.whole_word_mask import kinds_of_ids, mask_tokens
 from flash.errors import InputError
 from flash.inspection.texts import SPECIAL_TOKEN_COUNT, Passage, Texts
 
@@ -60,11 +60,11 @@ def draw_sentences(
     Raises:
         InputError: There is no such passage.
     """
-    special_ids = np.array(sorted(tokenizer.all_special_ids))
+    is_special, replacement_ids = kinds_of_ids(tokenizer)
     eligible = [
         passage
         for passage in texts.passages
-        if len(passage.token_ids) >= MIN_SENTENCE_TOKENS and not np.isin(passage.token_ids, special_ids).any()
+        if len(passage.token_ids) >= MIN_SENTENCE_TOKENS and not is_special[passage.token_ids].any()
     ]
     if not eligible:
         raise InputError(
@@ -73,32 +73,28 @@ def draw_sentences(
         )
     generator = np.random.default_rng(seed)
     chosen = generator.permutation(len(eligible))[:count]
-    replacement_ids = np.setdiff1d(np.arange(len(tokenizer)), special_ids)
     return [
-        _hide_words(eligible[index], generator, special_ids, tokenizer.mask_token_id, replacement_ids)
+        _hide_words(eligible[index], generator, is_special, tokenizer.mask_token_id, replacement_ids)
         for index in chosen
     ]
 
 
 def _hide_words(
-    passage: Passage,
-    generator: np.random.Generator,
-    special_ids: NDArray[np.int64],
-    mask_token_id: int,
-    replacement_ids: NDArray[np.int64],
+    passage: Passage, generator: np.random.Generator, is_special: Tensor, mask_token_id: int, replacement_ids: Tensor
 ) -> MaskedSentence:
+    input_ids, word_starts = (torch.from_numpy(part)[None] for part in (passage.token_ids, passage.word_starts))
     while True:  # ends: no token is special, so each draw hides a word with some probability
-        masked_ids, labels = mask_whole_words(
-            passage.token_ids,
-            passage.word_starts,
-            generator.random((len(passage.token_ids), 2)),
+        masked_ids, labels = mask_tokens(
+            input_ids,
+            word_starts,
+            torch.from_numpy(generator.random((*input_ids.shape, 2))),
             mask_probability=_MASK_PROBABILITY,
-            special_ids=special_ids,
+            is_special=is_special,
             mask_token_id=mask_token_id,
             replacement_ids=replacement_ids,
         )
         if (labels >= 0).any():
-            return MaskedSentence(passage.start, masked_ids, labels)
+            return MaskedSentence(passage.start, masked_ids[0].numpy(), labels[0].numpy())
 
 
 def place_padded(

@@ -39,7 +39,11 @@ class PretrainingArguments(TrainingArguments):
         metadata={"help": "Hub id, folder or vocab.txt of the tokenizer. Default: the one saved beside the dataset."},
     )
     train_dir: str = field(
-        default="./clue_small_wwm_data", metadata={"help": "Dataset folder with text and chinese_ref."}
+        default="./clue_small_wwm_data",
+        metadata={
+            "help": "Dataset folder: of tokens, or with the columns text and chinese_ref. A folder of tokens may lie "
+            "in an object store (s3://...), from where it is streamed."
+        },
     )
     validation_dir: str | None = field(
         default=None, metadata={"help": "Dataset folder to validate on, in place of a part of train_dir."}
@@ -53,12 +57,27 @@ class PretrainingArguments(TrainingArguments):
         metadata={"help": "Most tokens in a row, [CLS] and [SEP] counted; longer rows are cut in several."},
     )
     mlm_probability: float = field(default=0.15, metadata={"help": "Share of the words to hide."})
+    mask_ngrams: int = field(
+        default=1, metadata={"help": "Hide spans of up to so many words; 1: words independently of each other."}
+    )
+    mask_on_device: bool = field(
+        default=False,
+        metadata={"help": "Mask on the GPU, not in the loader's workers; the same words are hidden."},
+    )
     pad_to_max_length: bool = field(
         default=False,
         metadata={"help": "Pad every batch to max_seq_length, not to its longest row."},
     )
-    preprocessing_num_workers: int = field(default=1, metadata={"help": "Processes that tokenize."})
-    overwrite_cache: bool = field(default=False, metadata={"help": "Tokenize again."})
+    preprocessing_num_workers: int = field(default=1, metadata={"help": "Processes that tokenize a folder of text."})
+    verify_data: bool = field(
+        default=False,
+        metadata={"help": "Compare the SHA-256 of each shard of tokens with its manifest before training."},
+    )
+    stream_buffer_rows: int = field(
+        default=16384,
+        metadata={"help": "Rows that each worker of a loader shuffles streamed rows over."},
+    )
+    overwrite_cache: bool = field(default=False, metadata={"help": "Tokenize a folder of text again."})
     overwrite_output_dir: bool = field(
         default=False,
         metadata={"help": "Start anew in an output_dir that holds a run; its checkpoints are deleted."},
@@ -105,6 +124,10 @@ class PretrainingArguments(TrainingArguments):
             )
         if not 0 < self.mlm_probability < 1:
             raise InputError(f"--mlm_probability must lie between 0 and 1, got {self.mlm_probability}")
+        if self.mask_ngrams < 1:
+            raise InputError(f"--mask_ngrams must be at least 1, got {self.mask_ngrams}; 1 hides single words")
+        if self.stream_buffer_rows < 1:
+            raise InputError(f"--stream_buffer_rows must be at least 1, got {self.stream_buffer_rows}")
         if not 0 <= self.validation_split <= 0.5:
             raise InputError(f"--validation_split must lie between 0 and 0.5, got {self.validation_split}")
         if not self.do_eval and not self.do_predict:
@@ -189,6 +212,8 @@ class PretrainingArguments(TrainingArguments):
             return self.tokenizer_name
         if self.init_model is not None:
             return self.init_model
+        if "://" in self.train_dir:
+            return f"{self.train_dir.rstrip('/')}/tokenizer"
         if not Path(self.train_dir).is_dir():
             raise InputError(
                 f"--train_dir {self.train_dir}: no such folder; make one with `flashquad prepare` or `python "

@@ -14,15 +14,18 @@ from transformers.integrations import TensorBoardCallback, get_reporting_integra
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
-from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.data.collator import WholeWordMaskCollator
+from flash.data.manifest import read_manifest
 from flash.data.pretraining_dataset import (
     PretrainingDataset,
     load_prepared_folder,
-    read_manifest,
     split_tail,
     tokenize_dataset,
 )
+from flash.data.rows import NumberedRows
+from flash.data.token_dataset import TokenDataset
+from flash.data.token_folder import is_token_folder, open_token_folder
+from flash.data.tokenizer_at import load_tokenizer_at
 from flash.data.vocabulary_check import check_vocabulary
 from flash.errors import InputError
 from flash.models.base_configuration import own_settings
@@ -72,7 +75,7 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     # before the tokenizer, which is the initial model's where no other is named
     initial_model = None if args.init_model is None else load_initial_model(args, args.init_model)
     tokenizer_name = args.default_tokenizer()
-    tokenizer = load_tokenizer(tokenizer_name)
+    tokenizer = load_tokenizer_at(tokenizer_name)
     checkpoint = _find_checkpoint(args)
     if initial_model is None:
         model = new_model(args, tokenizer, tokenizer_name)
@@ -87,9 +90,11 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     collator = WholeWordMaskCollator(
         tokenizer,
         mask_probability=args.mlm_probability,
+        mask_ngrams=args.mask_ngrams,
         seed=args.seed,
         pad_to=args.max_seq_length if args.pad_to_max_length else None,
         pad_to_multiple_of=8 if args.fp16 or args.bf16 else 1,
+        mask_later=args.mask_on_device,
     )
     logging_dir = Path(args.logging_dir or args.output_dir)
     trainer = MaskedLMTrainer(
@@ -99,6 +104,7 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
         eval_dataset=validation_rows,
         processing_class=tokenizer,
         data_collator=collator,
+        masker=collator.masker if args.mask_on_device else None,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -238,24 +244,37 @@ def _check_same_optimizer(checkpoint: Path, *, muon: bool) -> None:
 
 def _load_rows(
     args: PretrainingArguments, tokenizer: PreTrainedTokenizerBase
-) -> tuple[PretrainingDataset, PretrainingDataset | None]:
-    def tokenized(folder: str) -> datasets.Dataset:
-        return tokenize_dataset(
-            load_prepared_folder(folder),
-            folder=folder,
-            tokenizer=tokenizer,
-            max_length=args.max_seq_length,
-            workers=args.preprocessing_num_workers,
-            overwrite_cache=args.overwrite_cache,
-        )
-
-    train = tokenized(args.train_dir)
+) -> tuple[NumberedRows, NumberedRows | None]:
+    train = _open_rows(args.train_dir, args, tokenizer)
     if args.validation_dir is not None:
-        return PretrainingDataset(train), PretrainingDataset(tokenized(args.validation_dir))
+        return _as_dataset(train), _as_dataset(_open_rows(args.validation_dir, args, tokenizer))
     if args.validation_split == 0:
-        return PretrainingDataset(train), None
+        return _as_dataset(train), None
     train, validation = split_tail(train, args.validation_split)
-    return PretrainingDataset(train), PretrainingDataset(validation)
+    return _as_dataset(train), _as_dataset(validation)
+
+
+def _open_rows(
+    address: str, args: PretrainingArguments, tokenizer: PreTrainedTokenizerBase
+) -> datasets.Dataset | TokenDataset:
+    """Open a folder of tokens, or tokenize one of text."""
+    if is_token_folder(address):
+        folder = open_token_folder(address, tokenizer)
+        if args.verify_data:
+            folder.verify()
+        return TokenDataset(folder, max_length=args.max_seq_length)
+    return tokenize_dataset(
+        load_prepared_folder(address),
+        folder=address,
+        tokenizer=tokenizer,
+        max_length=args.max_seq_length,
+        workers=args.preprocessing_num_workers,
+        overwrite_cache=args.overwrite_cache,
+    )
+
+
+def _as_dataset(rows: datasets.Dataset | TokenDataset) -> NumberedRows:
+    return rows if isinstance(rows, TokenDataset) else PretrainingDataset(rows)
 
 
 def result_summary(result: PretrainingResult) -> str:

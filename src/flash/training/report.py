@@ -133,8 +133,10 @@ def _interval(log_history: list[dict[str, Any]]) -> int:
 
 
 def _short_manifest(manifest: dict) -> dict:
-    """Leave out the list of input files where it is long."""
-    inputs = manifest.get("inputs", [])
-    if len(inputs) > 20:
-        return manifest | {"inputs": [*inputs[:20], f"... and {len(inputs) - 20} more"]}
-    return manifest
+    """Leave out what follows in the lists of input files and shards where they are long."""
+    shortened = {
+        name: [*manifest[name][:20], f"... and {len(manifest[name]) - 20} more"]
+        for name in ("inputs", "shards")
+        if len(manifest.get(name, [])) > 20
+    }
+    return manifest | shortened

@@ -8,10 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
-from flash.data.pretraining_dataset import PretrainingDataset
+from flash.data.rows import NumberedRows
+from flash.data.stream_order import StreamOrder
+from flash.data.token_dataset import TokenDataset
+from flash.data.whole_word_mask import WholeWordMasker
 from flash.training.checkpoints import saying_how_to_go_on
 from flash.training.muon import MuonWithAdamW, hidden_matrices
 from flash.training.weight_decay import decayed_parameter_names
@@ -23,7 +27,7 @@ LOSS, CORRECT, SCORED, TOKENS = range(4)
 class MaskEpochCallback(TrainerCallback):
     """Has the training rows draw new masks in each epoch, and the same ones when an epoch is resumed."""
 
-    def __init__(self, rows: PretrainingDataset) -> None:
+    def __init__(self, rows: NumberedRows) -> None:
         self._rows = rows
 
     def on_epoch_begin(
@@ -39,16 +43,40 @@ class MaskedLMTrainer(Trainer):
     The sums run over accumulation steps and ranks, and go into checkpoints, so a resumed run logs what an
     uninterrupted one does. Validation reports the loss in nats a token, the accuracy and the perplexity, each over
     all scored tokens of the split.
+
+    Args:
+        masker: Masks the batches on their device, where the collator has left that to it; None where it has not.
     """
 
     STATE_KEY = "MaskedLMTrainer"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, masker: WholeWordMasker | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._masker = masker
+        self._stream_order: StreamOrder | None = None
         self._train_sums = torch.zeros(4, dtype=torch.float64)
         self._eval_sums = torch.zeros(4, dtype=torch.float64)
         self.tokens_seen = 0
         self._clock: float | None = None  # start of the interval that tokens/s is measured over
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        """Go through streamed rows in an order in which each worker of a loader reads every block once."""
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        if not (isinstance(rows, TokenDataset) and rows.is_streamed):
+            return super()._get_train_sampler(train_dataset)
+        self._stream_order = StreamOrder(
+            rows,
+            batch_size=self.args.train_batch_size,
+            lanes=self._loader_workers,
+            buffer_rows=self.args.stream_buffer_rows,
+            seed=self.args.seed,
+        )
+        rows.keep_blocks(self._stream_order.blocks_in_use(self._loader_workers))
+        return self._stream_order
+
+    @property
+    def _loader_workers(self) -> int:
+        return self.args.world_size * max(1, self.args.dataloader_num_workers)
 
     def compute_loss(
         self,
@@ -83,6 +111,8 @@ class MaskedLMTrainer(Trainer):
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return [], None
+        if self._masker is not None:
+            epoch_iterator = map(self._masker, epoch_iterator)  # before the scored tokens are counted
         return super().get_batch_samples(epoch_iterator, num_batches, device)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -110,6 +140,8 @@ class MaskedLMTrainer(Trainer):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Score one validation batch; logits are never kept."""
         inputs = self._prepare_inputs(inputs)
+        if self._masker is not None:
+            inputs = self._masker(inputs)
         inputs["labels"][self._own_rows(len(inputs["labels"])) :] = -100
         with torch.no_grad(), self.compute_loss_context_manager():
             outputs = model(**inputs, scored_logits_only=True)
@@ -163,6 +195,7 @@ class MaskedLMTrainer(Trainer):
             "sums": sums,
             "tokens_seen": self.tokens_seen,
             "muon": getattr(self.args, "muon", False),
+            "lanes": None if self._stream_order is None else self._stream_order.lanes,
         }
         with saying_how_to_go_on(Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"):
             super()._save_checkpoint(model, trial)
@@ -172,6 +205,10 @@ class MaskedLMTrainer(Trainer):
         saved = self.state.stateful_callbacks.get(self.STATE_KEY) if checkpoint is not None else None
         if saved is not None:
             self.tokens_seen = saved["tokens_seen"]
+            if self._stream_order is not None and saved.get("lanes"):
+                # the order of the run that is gone on with, whatever the number of workers is now
+                self._stream_order.lanes = saved["lanes"]
+                self.train_dataset.keep_blocks(self._stream_order.blocks_in_use(self._loader_workers))
             if self.is_world_process_zero():  # they are sums over all ranks
                 self._train_sums = torch.tensor(saved["sums"], dtype=torch.float64)
 
