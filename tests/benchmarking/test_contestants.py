@@ -1,18 +1,9 @@
-import dataclasses
-from typing import Literal
-
 import pytest
 
-from flash import FLASHQuadConfig
-from flash.benchmarking import contestants as contestants_module
 from flash.benchmarking.contestants import Contestant, default_contestants, parse_contestant, parse_contestants
-from flash.benchmarking.families import available_backends
 from flash.errors import InputError
-
-
-@pytest.fixture
-def two_backends(monkeypatch):
-    monkeypatch.setattr(contestants_module, "available_backends", lambda: ("auto", "blocked"))
+from flash.models.configuration_flash_quad import FLASHQuadConfig
+from flash.ops.backends import BACKENDS
 
 
 @pytest.mark.parametrize("name", [*default_contestants(), "flash+compile", "flash-quad+full-logits@bf16+compile"])
@@ -20,7 +11,7 @@ def test_a_contestant_is_read_from_its_name(name):
     assert parse_contestant(name).name == name
 
 
-def test_the_parts_of_a_name_are_family_backend_logits_dtype_and_compilation(two_backends):
+def test_the_parts_of_a_name_are_family_backend_logits_dtype_and_compilation():
     contestant = parse_contestant("flash-quad:blocked+full-logits@bf16+compile")
     assert contestant == Contestant("flash-quad", "blocked", full_logits=True, dtype="bf16", compiled=True)
     assert contestant.stem == "flash-quad:blocked+full-logits"
@@ -32,7 +23,7 @@ def test_the_parts_of_a_name_are_family_backend_logits_dtype_and_compilation(two
         ("gpt", "no contestant 'gpt': write FAMILY"),
         ("flash@bf16@bf16", "no contestant 'flash@bf16@bf16'"),
         ("", "no contestant ''"),
-        ("flash:quick", "no backend 'quick'; choose of auto, blocked"),
+        ("flash:quick", "no backend 'quick'; choose of auto, reference, blocked, fused"),
         ("bert:blocked", "no backend 'blocked'; leave it out"),
         ("earlier:blocked", "no backend 'blocked'; leave it out"),
         ("flash@fp8", "no dtype 'fp8'; choose of fp32, bf16"),
@@ -40,7 +31,7 @@ def test_the_parts_of_a_name_are_family_backend_logits_dtype_and_compilation(two
         ("bert+full-logits", "+full-logits is for flash-quad and flash"),
     ],
 )
-def test_a_name_that_means_nothing_is_one_line(two_backends, name, message):
+def test_a_name_that_means_nothing_is_one_line(name, message):
     with pytest.raises(InputError) as error:
         parse_contestant(name)
     assert message in str(error.value)
@@ -52,14 +43,7 @@ def test_a_contestant_named_twice_is_refused():
         parse_contestants(["flash", "bert", "flash@fp32"])
 
 
-def test_backends_are_those_of_the_configuration(monkeypatch):
-    @dataclasses.dataclass
-    class Configuration:
-        attention_backend: Literal["auto", "fused"] = "auto"
-
-    monkeypatch.setattr("flash.benchmarking.families.FLASHQuadConfig", Configuration)
-    assert available_backends() == ("auto", "fused")
-
-
-def test_without_the_setting_there_are_no_backends():
-    assert bool(available_backends()) == ("attention_backend" in FLASHQuadConfig.__dataclass_fields__)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_backends_are_those_of_a_configuration(backend):
+    contestant = parse_contestant(f"flash-quad:{backend}")
+    assert FLASHQuadConfig(attention_backend=contestant.backend).attention_backend == backend

@@ -3,40 +3,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flash.benchmarking.padding import DISTRIBUTIONS, draw_lengths, pack, packed_batch, padded_batch
+from flash.benchmarking.padding import DISTRIBUTIONS, draw_lengths, padded_batch
 from flash.errors import InputError
 
 from helpers import few_examples
 
-LENGTHS = st.lists(st.integers(1, 16), min_size=1, max_size=40)
-CPU = torch.device("cpu")
-
 
 @few_examples
-@given(LENGTHS)
-def test_every_sequence_is_packed_once_and_no_row_overflows(lengths):
-    rows = pack(lengths, 16)
-    assert sorted(number for row in rows for number in row) == list(range(len(lengths)))
-    used = [sum(lengths[number] for number in row) for row in rows]
-    assert max(used) <= 16
-    # no two rows would fit into one
-    assert len(used) == 1 or sum(sorted(used)[:2]) > 16
-
-
-@few_examples
-@given(LENGTHS)
-def test_a_packed_batch_holds_the_tokens_of_the_padded_one(lengths):
-    padded = padded_batch(lengths, 16, CPU)
-    packed = packed_batch(padded, lengths)
-    assert packed["attention_mask"].sum() == padded["attention_mask"].sum() == sum(lengths)
-    for number, length in enumerate(lengths):
-        here = packed["seq_idx"] == number
-        assert here.sum() == length
-        for name in ("input_ids", "labels", "attention_mask"):
-            assert torch.equal(packed[name][here], padded[name][number, :length])
-    rest = packed["seq_idx"] == -1
-    assert (packed["labels"][rest] == -100).all()
-    assert not packed["attention_mask"][rest].any()
+@given(st.lists(st.integers(1, 16), min_size=1, max_size=40))
+def test_a_padded_batch_has_rows_of_the_lengths_and_labels_at_real_tokens_only(lengths):
+    batch = padded_batch(lengths, 16, torch.device("cpu"))
+    assert batch["attention_mask"].sum(dim=1).tolist() == lengths
+    padding = batch["attention_mask"] == 0
+    assert (batch["labels"][padding] == -100).all()
+    assert not batch["input_ids"][padding].any()
 
 
 def test_headlines_are_as_long_as_those_of_tnews():

@@ -21,6 +21,7 @@ from flash import (
 )
 from flash.errors import InputError
 from flash.models.token_packing import pack_tokens
+from flash.ops.backends import choose_backend
 
 from helpers import CURED, FLOAT64, few_examples, normal, random_tokens
 
@@ -163,11 +164,39 @@ def test_an_explicit_wish_that_cannot_be_met_says_why(build, batch, message):
     model(random_tokens(1, 4), **batch)
 
 
-def test_the_fused_backend_names_what_it_lacks_on_a_cpu(monkeypatch):
+@pytest.mark.parametrize("backend", ["fused", "materialized"])
+def test_the_kernels_name_what_they_lack_on_a_cpu(monkeypatch, backend):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    model = FLASHQuadModel(FLASHQuadConfig(**SIZES, attention_backend="fused"))
-    with pytest.raises(InputError, match=r"attention_backend='fused' cannot run: (triton is not|the kernels need)"):
+    model = FLASHQuadModel(FLASHQuadConfig(**SIZES, attention_backend=backend))
+    with pytest.raises(
+        InputError, match=rf"attention_backend='{backend}' cannot run: (triton is not|the kernels need)"
+    ):
         model(random_tokens(1, 4))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="in the interpreter of Triton, which runs where no GPU is")
+@pytest.mark.parametrize("family", ["flash_quad", "flash"])
+@pytest.mark.parametrize("backend", ["fused", "materialized"])
+def test_a_model_on_the_kernels_computes_what_the_reference_does(family, backend, monkeypatch):
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    batch = batches()["padding"]
+    real = batch["attention_mask"].bool()
+    reference, model = (model.float() for model in both(CURED, family))
+    model.config.attention_backend = backend
+    results = []
+    for one in (model, reference):
+        outputs = one(**batch, labels=torch.where(real, batch["input_ids"], -100))
+        results.append([outputs.logits[real], *torch.autograd.grad(outputs.loss, list(one.parameters()))])
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
+
+
+def test_auto_leaves_to_blocks_what_the_kernels_do_not_take():
+    device = torch.device("cuda")
+    for dtype, key_dim in ((torch.float64, 64), (torch.bfloat16, 512)):
+        assert choose_backend("auto", device=device, dtype=dtype, key_dim=key_dim) == "blocked"
+        with pytest.raises(InputError, match="attention_backend='fused' cannot run"):
+            choose_backend("fused", device=device, dtype=dtype, key_dim=key_dim)
 
 
 def test_the_backend_is_a_setting_of_a_run_and_not_saved(tmp_path):

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from flash.benchmarking.families import FAMILIES, Family, available_backends, build
+from flash.benchmarking.families import FAMILIES, Family, build
 from flash.benchmarking.sizes import Size
 from flash.errors import InputError
+from flash.ops.backends import BACKENDS
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _NAME = re.compile(
@@ -82,7 +83,7 @@ def parse_contestant(name: str) -> Contestant:
             f"{', '.join(FAMILIES)}"
         )
     backend, dtype = match["backend"], match["dtype"] or "fp32"
-    backends = available_backends() if family.gated and match["family"] != "earlier" else ()
+    backends = BACKENDS if family.gated and match["family"] != "earlier" else ()
     if backend is not None and backend not in backends:
         choice = f"choose of {', '.join(backends)}" if backends else "leave it out: this family has none to choose from"
         raise InputError(f"contestant {name!r}: no backend {backend!r}; {choice}")

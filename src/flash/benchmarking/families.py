@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import torch
 from transformers import BertConfig, BertForMaskedLM, ModernBertConfig, ModernBertForMaskedLM, PreTrainedModel
@@ -45,13 +45,6 @@ class Family:
     dtypes: tuple[str, ...] = ("fp32", "bf16")
 
 
-def available_backends() -> tuple[str, ...]:
-    """Name the implementations of the operations that a configuration can ask for."""
-    if "attention_backend" not in FLASHQuadConfig.__dataclass_fields__:
-        return ()
-    return get_args(get_type_hints(FLASHQuadConfig)["attention_backend"])
-
-
 def build_flash_quad(size: Size, length: int, backend: str | None) -> PreTrainedModel:
     """Build the recommended FLASH-Quad, with a learned bias for each distance at every length."""
     return FLASHQuadForMaskedLM(FLASHQuadConfig(**RECOMMENDED, **_gated(size, length, backend)))
@@ -64,8 +57,7 @@ def build_flash(size: Size, length: int, backend: str | None) -> PreTrainedModel
 
 def build_earlier(size: Size, length: int, backend: str | None) -> PreTrainedModel:
     """Build FLASH-Quad as the earlier repository did: the plain constructor, all weights held at once."""
-    reference = "reference" if available_backends() else None
-    settings = _gated(size, length, reference) | {"relative_bias": None}
+    settings = _gated(size, length, "reference") | {"relative_bias": None}
     return FLASHQuadForMaskedLM(FLASHQuadConfig(**settings))
 
 

@@ -1,10 +1,10 @@
-"""Rows of unequal length: padded to one width, against the same sequences packed into fewer rows."""
+"""Rows of unequal length: layers that compute padding too, against layers that see the real tokens only."""
 
 from __future__ import annotations
 
-import bisect
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -45,26 +45,6 @@ def draw_lengths(distribution: str, count: int, *, longest: int, seed: int = 0) 
     return [min(length, longest) for length in drawn]
 
 
-def pack(lengths: Sequence[int], width: int) -> list[list[int]]:
-    """Put sequences into rows of at most ``width`` tokens, longest first, each where it leaves the least room.
-
-    Returns:
-        The numbers of the sequences of each row.
-    """
-    rows: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # (free tokens, row), sorted
-    for number in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        place = bisect.bisect_left(room, (lengths[number], 0))
-        if place < len(room):
-            free, row = room.pop(place)
-        else:
-            free, row = width, len(rows)
-            rows.append([])
-        rows[row].append(number)
-        bisect.insort(room, (free - lengths[number], row))
-    return rows
-
-
 def padded_batch(lengths: Sequence[int], width: int, device: torch.device) -> dict[str, Tensor]:
     """Draw a sequence a row, padded on the right, with labels at 15 % of the positions before padding."""
     batch = random_batch(Shape(len(lengths), width), device)
@@ -74,30 +54,13 @@ def padded_batch(lengths: Sequence[int], width: int, device: torch.device) -> di
     return batch | {"attention_mask": mask.long()}
 
 
-def packed_batch(padded: dict[str, Tensor], lengths: Sequence[int]) -> dict[str, Tensor]:
-    """Pack the rows of a padded batch into fewer, which ``seq_idx`` keeps apart; the ends of the rows are padding."""
-    width = padded["input_ids"].shape[1]
-    rows = pack(lengths, width)
-    shape = (len(rows), width)
-    packed = {name: x.new_full(shape, NOT_SCORED if name == "labels" else 0) for name, x in padded.items()}
-    packed["seq_idx"] = packed["input_ids"].new_full(shape, -1)
-    for row, numbers in enumerate(rows):
-        start = 0
-        for number in numbers:
-            end = start + lengths[number]
-            for name, x in padded.items():
-                packed[name][row, start:end] = x[number, : lengths[number]]
-            packed["seq_idx"][row, start:end] = number
-            start = end
-    return packed
-
-
 def measure_padding(
     settings: BenchmarkSettings, conditions: Conditions, file: ResultFile[Padding], *, distribution: str
 ) -> Iterator[str]:
-    """Measure each contestant padded and packed, in turn, at each length as the padded width; say what is next.
+    """Measure each contestant with padding and without, in turn, at each length as the padded width; say what is next.
 
-    Only gated models can be packed; the rows of the others hold padded seconds alone.
+    Gated models leave padding out by themselves, but for their reference backend, which is what they are compared with.
+    The rows of the others hold the seconds of the padded run alone.
     """
     device = torch.device(settings.device)
     done = file.read_matching(conditions)
@@ -124,13 +87,12 @@ def _measure(
     distribution: str,
 ) -> Iterator[Padding]:
     rows, width = padded["input_ids"].shape
-    packed = packed_batch(padded, lengths)
     entrants = []
     for one in contestants:
-        for kind, batch in (("padded", padded), ("packed", packed)):
-            if kind == "padded" or one.kind.gated:
-                make = partial(make_step, one, settings.widths, mode, batch, length=width, device=device)
-                entrants.append(Entrant(f"{one.name} {kind}", make))
+        kinds = {"padded": replace(one, backend="reference"), "packed": one} if one.kind.gated else {"padded": one}
+        for kind, contestant in kinds.items():
+            make = partial(make_step, contestant, settings.widths, mode, padded, length=width, device=device)
+            entrants.append(Entrant(f"{one.name} {kind}", make))
     outcomes = run_in_turn(
         entrants,
         rounds=settings.rounds,

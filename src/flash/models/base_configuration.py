@@ -18,7 +18,7 @@ class BaseConfiguration(HubCodeConfigMixin, PreTrainedConfig):
     """Checks of single settings, and the refusal of another architecture's folder."""
 
     # of a run, not of the weights: it is not saved with them
-    attention_backend: Literal["auto", "reference", "blocked", "fused"] = "auto"
+    attention_backend: Literal["auto", "reference", "blocked", "fused", "materialized"] = "auto"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``PreTrainedConfig.to_dict`` does, without what is of one run only."""

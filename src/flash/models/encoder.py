@@ -196,6 +196,7 @@ class GatedEncoder(GatedPreTrainedModel):
                 segments=seq_idx,
                 shape=shape,
                 device=device,
+                dtype=inputs_embeds.dtype,
                 weights_wanted=bool(kwargs.get("output_attentions", self.config.output_attentions)),
             )
         if plan.packing is not None:

@@ -16,7 +16,7 @@ class Execution:
     """What was decided for a batch.
 
     Args:
-        backend: ``reference``, ``blocked`` or ``fused``.
+        backend: See ``flash.ops.backends``; not ``auto``.
         mask: True where a token is real; None where all are, or padding is left out.
         packing: Where the real tokens are, when the layers see nothing else.
     """
@@ -34,6 +34,7 @@ def plan_execution(
     segments: Tensor | None,
     shape: tuple[int, int],
     device: torch.device,
+    dtype: torch.dtype,
     weights_wanted: bool,
 ) -> Execution:
     """Decide for a batch without a cache.
@@ -46,6 +47,7 @@ def plan_execution(
         mask: True where a token is real.
         segments: Number of the packed sequence of each token.
         shape: ``(batch_size, sequence_length)``.
+        dtype: Of the hidden states.
         weights_wanted: Whether the attention weights are asked for.
 
     Raises:
@@ -62,7 +64,9 @@ def plan_execution(
             only_reference = _beyond_a_graph(unit, mask, segments, shape[1])
         elif segments is not None or mask is not None:
             packing, mask, only_reference = _without_padding(unit, mask, segments, shape, device)
-    return Execution(choose_backend(wanted, device=device, only_reference=only_reference), mask, packing)
+    key_dim = unit.widths[-1]
+    backend = choose_backend(wanted, device=device, dtype=dtype, key_dim=key_dim, only_reference=only_reference)
+    return Execution(backend, mask, packing)
 
 
 def _beyond_the_others(unit: GatedUnit, *, weights_wanted: bool) -> str | None:

@@ -7,19 +7,26 @@ import torch
 
 from flash.errors import InputError
 
-BACKENDS = ("auto", "reference", "blocked", "fused")
+BACKENDS = ("auto", "reference", "blocked", "fused", "materialized")
+KERNELS = ("fused", "materialized")  # those that Triton compiles
 # the first with bfloat16 matrix units and the asynchronous copies that the kernels are made for
 OLDEST_CAPABILITY = (8, 0)
+KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+WIDEST_KEY = 256
 
 
-def choose_backend(wanted: str, *, device: torch.device, only_reference: str | None = None) -> str:
-    """Return ``reference``, ``blocked`` or ``fused``.
+def choose_backend(
+    wanted: str, *, device: torch.device, dtype: torch.dtype, key_dim: int, only_reference: str | None = None
+) -> str:
+    """Return one of ``BACKENDS`` other than ``auto``.
 
     ``auto`` takes ``fused`` where it can run, else ``blocked``; the reference where only that computes what is asked.
 
     Args:
         wanted: One of ``BACKENDS``.
         device: Where the tensors are.
+        dtype: Of the tensors.
+        key_dim: Query and key width.
         only_reference: What is asked that no other backend computes; None where there is nothing.
 
     Raises:
@@ -33,19 +40,23 @@ def choose_backend(wanted: str, *, device: torch.device, only_reference: str | N
         raise InputError(f"attention_backend={wanted!r} does not compute {only_reference}; 'auto' and 'reference' do")
     if wanted == "blocked":
         return wanted
-    obstacle = fused_obstacle(device)
+    obstacle = kernels_obstacle(device, dtype, key_dim)
     if wanted == "auto":
         # the interpreter of Triton is for tests
         return "fused" if device.type == "cuda" and obstacle is None else "blocked"
     if obstacle is not None:
-        raise InputError(f"attention_backend='fused' cannot run: {obstacle}; 'auto' and 'blocked' do without")
+        raise InputError(f"attention_backend={wanted!r} cannot run: {obstacle}; 'auto' and 'blocked' do without")
     return wanted
 
 
-def fused_obstacle(device: torch.device) -> str | None:
-    """Say why the Triton kernels cannot run on a device; None where they can."""
+def kernels_obstacle(device: torch.device, dtype: torch.dtype, key_dim: int) -> str | None:
+    """Say why the Triton kernels cannot run; None where they can."""
     if find_spec("triton") is None:
         return "triton is not installed"
+    if dtype not in KERNEL_DTYPES:
+        return f"the kernels compute float32, bfloat16 and float16, not {dtype}"
+    if key_dim > WIDEST_KEY:
+        return f"the kernels take a query_key_dim of up to {WIDEST_KEY}, got {key_dim}"
     if device.type != "cuda":
         if os.environ.get("TRITON_INTERPRET") == "1":
             return None

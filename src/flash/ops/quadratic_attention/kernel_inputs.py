@@ -4,10 +4,8 @@ import torch
 from torch import Tensor
 
 from flash.errors import InputError
+from flash.ops.backends import KERNEL_DTYPES, OLDEST_CAPABILITY, WIDEST_KEY
 
-SUPPORTED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-OLDEST_CAPABILITY = (8, 0)
-WIDEST_KEY = 256
 # one row apart by more, 128 rows of a tile would be beyond int32
 LARGEST_STRIDE = 2**31 // 256
 
@@ -33,7 +31,7 @@ def check_inputs(
             f"{tuple(value.shape)}: pack queries and keys of the same tokens."
         )
     dtypes = {query.dtype, key.dtype, value.dtype}
-    if len(dtypes) > 1 or query.dtype not in SUPPORTED_DTYPES:
+    if len(dtypes) > 1 or query.dtype not in KERNEL_DTYPES:
         raise InputError(
             f"query, key and value must share one of float32, bfloat16 and float16, got {query.dtype}, {key.dtype} and "
             f"{value.dtype}: cast them before, or choose backend 'blocked'."

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from flash.ops.backends import KERNELS
 from flash.ops.quadratic_attention import blocked
 from flash.ops.sequences import Sequences
 
@@ -40,16 +41,17 @@ def squared_relu_attention(
         row_sum: Divide by the sum of the row's weights too.
         key_mask: True where a key counts.
         causal: Hide the keys behind a query.
-        backend: ``blocked`` or ``fused``, see ``flash.ops.backends``.
+        backend: ``blocked``, ``fused`` or ``materialized``, see ``flash.ops.backends``.
     """
     factors: dict[str, Any] = {"scale": scale, "divisor": divisor, "row_sum": row_sum}
     masks: dict[str, Any] = {"key_mask": key_mask, "causal": causal}
-    if backend == "fused":
+    if backend in KERNELS:
         # brings in triton, which not every machine has
-        from flash.ops.quadratic_attention import fused  # type: ignore[attr-defined]
+        from flash.ops.quadratic_attention import fused, materialized
 
-        bounds = {"cumulative_lengths": sequences.cumulative_lengths, "longest": sequences.longest}
-        return fused.squared_relu_attention(query, key, value, diagonals, **bounds, **factors, **masks)
+        attend = fused.squared_relu_attention if backend == "fused" else materialized.squared_relu_attention
+        bounds: dict[str, Any] = {"cumulative_lengths": sequences.cumulative_lengths, "longest": sequences.longest}
+        return attend(query, key, value, diagonals, **bounds, **factors, **masks)
     return blocked.squared_relu_attention(query, key, value, diagonals, sequences=sequences, **factors, **masks)
 
 
