@@ -10,7 +10,7 @@ from flash.corpus.records import Block, Document, Reject
 from flash.corpus.segment import RjiebaSegmenter
 from flash.corpus.split import BlockSplitter
 from flash.corpus.token_spans import SpanEncoder
-from flash.corpus.word_refs import continuation_positions
+from flash.corpus.word_refs import continuation_marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,11 @@ class Annotator:
         """Yield the document's blocks in order; a block or document too short to learn from as a `Reject`."""
         text = clean_text(document.text, goes_on=not document.is_last_part)
         if not text:
-            yield Reject("empty_text", document.source, document.line, "no text is left after cleaning")
+            detail = "no text is left after cleaning"
+            yield Reject("empty_text", document.source, document.line, detail, offset=document.offset)
         for block, spans in self._splitter.split(text):
             if len(block) < self._settings.min_block_chars:
                 detail = f"{len(block)} characters, fewer than the {self._settings.min_block_chars} of a block"
-                yield Reject("short_block", document.source, document.line, detail, characters=len(block))
+                yield Reject("short_block", document.source, document.line, detail, len(block), document.offset)
                 continue
-            positions = continuation_positions(self._segmenter.cut(block), spans)
-            yield Block(block, positions, len(spans.starts))
+            yield Block(block, spans.ids, continuation_marks(self._segmenter.cut(block), spans))

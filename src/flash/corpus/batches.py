@@ -56,8 +56,8 @@ class BatchAnnotator:
         counts["blocks"] = len(blocks)
         counts["characters_in_blocks"] = sum(len(block.text) for block in blocks)
         counts["characters_rejected"] = sum(reject.characters for reject in rejects)
-        counts["tokens"] = sum(block.token_count for block in blocks)
-        counts["continuation_tokens"] = sum(len(block.chinese_ref) for block in blocks)
+        counts["tokens"] = sum(len(block.token_ids) for block in blocks)
+        counts["continuation_tokens"] = sum(int(block.continues_word.sum()) for block in blocks)
         return AnnotatedBatch(to_record_batch(blocks), rejects, summaries, counts)
 
 

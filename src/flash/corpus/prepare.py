@@ -96,7 +96,7 @@ def prepare_dataset(
     """
     settings = settings or PrepareSettings()
     files, skipped = find_input_files(inputs)
-    workers = usable_workers(workers, sum(file.path.stat().st_size for file in files))
+    workers = usable_workers(workers, sum(file.size_bytes() for file in files))
     with staged(output, overwrite=overwrite, own_files=_OWN_FILES) as folder, scratch_folder(output) as scratch:
         loaded = load_tokenizer(tokenizer)
         annotation = AnnotationSettings(
@@ -138,7 +138,15 @@ def prepare_dataset(
             "versions": {name: version(name) for name in ("flashquad", "tokenizers", "transformers", "pyarrow")},
             "counts": {"characters": counts["characters_in_blocks"] + counts["characters_rejected"], **counts},
             "rejects": dict(sorted(rejects.tally.counts.items())),
-            "inputs": [asdict(summary) | {"path": portable_path(summary.path)} for summary in summaries],
+            "inputs": [
+                {
+                    "path": portable_path(summary.path),
+                    "byte_count": summary.byte_count,
+                    "sha256": summary.sha256,
+                    "document_count": summary.document_count,
+                }
+                for summary in summaries
+            ],
             "shards": shards,
         }
         write_json(folder / "manifest.json", manifest)

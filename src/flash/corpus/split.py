@@ -67,7 +67,8 @@ class BlockSplitter:
         if not (self._encoder.is_seam(text, begin) and self._encoder.is_seam(text, end)):
             return self._encoder.encode(text[begin:end])
         first, last = _tokens_before(spans, begin), _tokens_before(spans, end)
-        return TokenSpans(spans.starts[first:last] - np.int32(begin), spans.ends[first:last] - np.int32(begin))
+        shift = np.int32(begin)
+        return TokenSpans(spans.ids[first:last], spans.starts[first:last] - shift, spans.ends[first:last] - shift)
 
     def _cut(self, text: str, begin: int, upper: int, ends: Sequence[int]) -> int:
         """Return the best cut in ``(begin, upper]``."""

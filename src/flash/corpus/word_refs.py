@@ -1,4 +1,4 @@
-"""Words + tokens -> the positions that continue a word ("chinese_ref")."""
+"""Words + tokens -> which tokens continue a word."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from numpy.typing import NDArray
 
 from flash.corpus.records import TokenSpans
 
-# One [CLS] stands before the text.
-_FIRST_POSITION = 1
 
-
-def continuation_positions(words: Sequence[str], spans: TokenSpans) -> NDArray[np.int32]:
-    """Return the positions, [CLS] counted, of the tokens that begin inside a word.
+def continuation_marks(words: Sequence[str], spans: TokenSpans) -> NDArray[np.bool_]:
+    """Return, for each token, whether it begins inside a word; shape (n,).
 
         token i continues a word  <=>  starts[i] is no word boundary, or starts[i] < ends[i - 1]
 
@@ -24,7 +21,7 @@ def continuation_positions(words: Sequence[str], spans: TokenSpans) -> NDArray[n
 
     Args:
         words: A segmenter's cuts of the whole text.
-        spans: Character offsets of the tokens in the same text, shape (n,).
+        spans: The tokens of the same text, n of them.
     """
     lengths = np.fromiter(map(len, words), dtype=np.int32, count=len(words))
     word_ends = np.cumsum(lengths)
@@ -33,4 +30,4 @@ def continuation_positions(words: Sequence[str], spans: TokenSpans) -> NDArray[n
     is_boundary[word_ends] = True
     continues = ~is_boundary[spans.starts]
     continues[1:] |= spans.starts[1:] < spans.ends[:-1]
-    return (np.flatnonzero(continues) + _FIRST_POSITION).astype(np.int32)
+    return continues
