@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flash.corpus.clean import clean_text
 from flash.corpus.records import Block, Document, Reject
-from flash.corpus.segment import RjiebaSegmenter
+from flash.corpus.segment import SegmenterChoice, load_segmenter
 from flash.corpus.split import BlockSplitter
 from flash.corpus.token_spans import SpanEncoder
 from flash.corpus.word_refs import continuation_marks
@@ -21,11 +21,13 @@ class AnnotationSettings:
         tokenizer_json: A `tokenizers.Tokenizer` as JSON.
         max_tokens: Room for the text of one block, special tokens not counted.
         min_block_chars: Shorter blocks are rejected.
+        segmenter: What cuts words.
     """
 
     tokenizer_json: str
     max_tokens: int
     min_block_chars: int
+    segmenter: SegmenterChoice = field(default_factory=SegmenterChoice)
 
 
 class Annotator:
@@ -33,7 +35,7 @@ class Annotator:
 
     def __init__(self, settings: AnnotationSettings) -> None:
         self._settings = settings
-        self._segmenter = RjiebaSegmenter()
+        self._segmenter = load_segmenter(settings.segmenter)
         self._splitter = BlockSplitter(
             SpanEncoder(settings.tokenizer_json),
             self._segmenter,
