@@ -153,7 +153,7 @@ def _json_documents(
         if isinstance(line, Reject):
             yield line
             continue
-        if is_beginning and _NOT_JSON_LINES.match(line.text):
+        if is_beginning and begins_other_json(line.text):
             raise UnsupportedTextError(
                 "not_json_lines",
                 "this is not JSON lines, one object a line: convert it with jq -c '.[]' (array) or jq -c . (objects)",
@@ -172,6 +172,12 @@ def _json_documents(
             else:
                 yield from builder.add(text, line.number, line.offset)
                 yield from builder.finish()
+
+
+def begins_other_json(head: str) -> bool:
+    """Say whether a file with this beginning is one JSON value over many lines, or an array of objects."""
+    first = next((line for line in head.splitlines() if line.strip()), "")
+    return _NOT_JSON_LINES.match(first) is not None
 
 
 class _UnusableRowError(ValueError):
