@@ -18,7 +18,7 @@ TOKENIZERS = tokenizers_by_kind()
 def positions(words, offsets):
     starts = np.array([start for start, _ in offsets], dtype=np.int32)
     ends = np.array([end for _, end in offsets], dtype=np.int32)
-    marks = continuation_marks(words, TokenSpans(np.zeros_like(starts), starts, ends))
+    (marks,) = continuation_marks([words], [TokenSpans(np.zeros_like(starts), starts, ends)])
     return (np.flatnonzero(marks) + 1).tolist()
 
 
@@ -62,4 +62,5 @@ def test_marks_stand_where_the_segmenter_did_not_cut(kind, text):
             expected.append(position)
         previous_end = end
     spans = SpanEncoder(TOKENIZERS[kind].to_str()).encode(text)
-    assert (np.flatnonzero(continuation_marks(words, spans)) + 1).tolist() == expected
+    (marks,) = continuation_marks([words], [spans])
+    assert (np.flatnonzero(marks) + 1).tolist() == expected

@@ -100,7 +100,7 @@ def prepare(
     shuffle_seed = seed if shuffle else None
     common: dict[str, Any] = {"workers": workers, "overwrite": overwrite, "log_interval": log_interval}
     if format is Format.TEXT:
-        _refuse(pack=pack, deduplicate=deduplicate, executor=executor)
+        _refuse_what_is_for_tokens(output, pack=pack, deduplicate=deduplicate, executor=executor)
         from flash.corpus.prepare import PrepareSettings, prepare_dataset
 
         settings = PrepareSettings(max_length, min_block_chars, shuffle_seed, reading)
@@ -136,9 +136,13 @@ def prepare(
     )
 
 
-def _refuse(**flags: object) -> None:
+def _refuse_what_is_for_tokens(output: str, **flags: object) -> None:
     from flash.errors import InputError
 
+    if "://" in output:
+        raise InputError(
+            f"{output}: a dataset folder is made on a local disk; pass --format tokens too, or name a path"
+        )
     for name, value in flags.items():
         if value:
             raise InputError(f"--{name} is for token ids: pass --format tokens too, or leave it out")

@@ -39,6 +39,8 @@ class BatchAnnotator:
         rejects: list[Reject] = []
         summaries: list[InputSummary] = []
         counts = Counter[str]()
+        documents = [record for record in records if isinstance(record, Document)]
+        annotated = iter(self._annotator.annotate_all(documents))
         for record in records:
             if isinstance(record, Reject):
                 rejects.append(record)
@@ -48,7 +50,7 @@ class BatchAnnotator:
                 continue
             counts["documents"] += record.part == 0
             counts["continued_documents"] += record.part == 1
-            for result in self._annotator.annotate(record):
+            for result in next(annotated):
                 if isinstance(result, Reject):
                     rejects.append(result)
                 else:

@@ -39,9 +39,14 @@ class BlockSplitter:
         self._max_tokens = max_tokens
         self._min_chars = max(1, min_chars)
 
-    def split(self, text: str) -> Iterator[tuple[str, TokenSpans]]:
-        """Yield each block with the spans of its tokens, exactly as encoding the block alone gives them."""
-        spans = self._encoder.encode_document(text)
+    def split(self, text: str, spans: TokenSpans | None = None) -> Iterator[tuple[str, TokenSpans]]:
+        """Yield each block with its tokens, exactly as encoding the block alone gives them.
+
+        Args:
+            text: Cleaned text.
+            spans: What `SpanEncoder.encode_document` gives for it, where that is known already.
+        """
+        spans = spans or self._encoder.encode_document(text)
         ends = sentence_ends(text)
         begin = 0
         while begin < len(text):

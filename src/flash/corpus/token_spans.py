@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,18 @@ class SpanEncoder:
             return self._encode_between_seams(text)
         pieces = range(0, len(text), _PIECE_CHARS)
         return _joined([(begin, self.encode(text[begin : begin + _PIECE_CHARS])) for begin in pieces])
+
+    def encode_documents(self, texts: Sequence[str]) -> list[TokenSpans]:
+        """Return what `encode_document` does for each text, at the price of one where the texts are short."""
+        if not (self._has_seams and self._is_isolated[ord(" ")]):
+            return [self.encode_document(text) for text in texts]
+        begins = np.array(list(accumulate((len(text) + 1 for text in texts), initial=0)), dtype=np.int32)
+        spans = self._encode_between_seams(" ".join(texts))  # a space is a seam on both sides, and no token
+        places = spans.starts.searchsorted(begins).tolist()
+        return [
+            TokenSpans(spans.ids[first:last], spans.starts[first:last] - begin, spans.ends[first:last] - begin)
+            for first, last, begin in zip(places[:-1], places[1:], begins[:-1], strict=True)
+        ]
 
     def is_seam(self, text: str, position: int) -> bool:
         """Say whether the tokens of ``text`` are those of its two parts, cut at ``position``, put together.

@@ -22,6 +22,9 @@ from flash.corpus.workers import usable_workers
 _WORKER_GB = 1
 _ATTEMPTS = 3
 
+# Name, pipeline and number of tasks.
+Stage = tuple[str, list[PipelineStep], int]
+
 # Behind this a task of Ray is taken to hang, as one does whose process was killed within its worker.
 _LEAST_BYTES_PER_SECOND = 20_000
 _LEAST_SECONDS = 600
@@ -119,9 +122,8 @@ class Finish(PipelineStep):
 def run_on_processes(job: Job, workers: int, log_interval: int) -> bool:
     """Run a job under datatrove's executor for one machine."""
     workers = usable_workers(workers, sum(file.size_bytes() for file in job.files))
-    for name, pipeline, tasks in _stages(job):
+    for name, pipeline, tasks in _stages_until_finished(job):
         LocalPipelineExecutor(pipeline, tasks=tasks, workers=min(workers, tasks), logging_dir=_logs(job, name)).run()
-    finish(job)
     return True
 
 
@@ -132,7 +134,7 @@ def run_on_ray(job: Job, workers: int, log_interval: int) -> bool:
         ChildProcessError: A task failed again and again.
     """
     largest = max(sum(_bytes_of(job, segment.file) for segment in task) for task in job.tasks)
-    for name, pipeline, tasks in _stages(job):
+    for name, pipeline, tasks in _stages_until_finished(job):
         executor = RayPipelineExecutor(
             pipeline,
             tasks=tasks,
@@ -142,7 +144,6 @@ def run_on_ray(job: Job, workers: int, log_interval: int) -> bool:
             time=_LEAST_SECONDS + largest // _LEAST_BYTES_PER_SECOND,
         )
         _run_to_the_end(executor, name)
-    finish(job)
     return True
 
 
@@ -152,7 +153,13 @@ def submit_to_slurm(job: Job, workers: int, log_interval: int, *, partition: str
     # beside the work, which the last stage removes while Slurm still writes its log
     base = f"{job.work.place.removesuffix('.work')}.logs" if isinstance(job.work, LocalFolder) else None
     in_venv = sys.prefix != sys.base_prefix
-    for name, pipeline, tasks in [*_stages(job), ("finish", [Finish(job.work.place)], 1)]:
+    work = job.work.place
+    later: list[Stage] = [
+        ("index", [BuildIndex(work)], 1),
+        ("shards", [WriteShards(work)], len(job.tasks)),
+        ("finish", [Finish(work)], 1),
+    ]
+    for name, pipeline, tasks in [*_first_stages(job), *later]:
         before = SlurmPipelineExecutor(
             pipeline,
             tasks=tasks,
@@ -177,18 +184,20 @@ def find_duplicates(job: Job, workers: int) -> None:
         LocalPipelineExecutor(pipeline, tasks=tasks, workers=min(workers, tasks), logging_dir=_logs(job, name)).run()
 
 
-def _stages(job: Job) -> list[tuple[str, list[PipelineStep], int]]:
-    """Return name, pipeline and number of tasks of each stage but the last."""
+def _stages_until_finished(job: Job) -> Iterator[Stage]:
+    """Yield the stages that are worth handing over, each when the one before is done; do the others here."""
+    yield from _first_stages(job)
+    index = read_index(job) or build_index(job)
+    yield "shards", [WriteShards(job.work.place)], min(index["shards"], len(job.tasks))
+    finish(job)
+
+
+def _first_stages(job: Job) -> list[Stage]:
     work = job.work.place
-    return [
-        *_finding_stages(job),
-        ("tokenize", [ReadTask(work), TokenizeRecords(work)], len(job.tasks)),
-        ("index", [BuildIndex(work)], 1),
-        ("shards", [WriteShards(work)], len(job.tasks)),
-    ]
+    return [*_finding_stages(job), ("tokenize", [ReadTask(work), TokenizeRecords(work)], len(job.tasks))]
 
 
-def _finding_stages(job: Job) -> list[tuple[str, list[PipelineStep], int]]:
+def _finding_stages(job: Job) -> list[Stage]:
     if job.settings.deduplicate is None:
         return []
     from flash.corpus.tokens.deduplication import finding_stages

@@ -12,9 +12,10 @@ from typing import Any, TextIO
 import numpy as np
 
 from flash.corpus.annotate import AnnotationSettings, Annotator
+from flash.corpus.batches import in_batches
 from flash.corpus.documents import read_documents
 from flash.corpus.folders import Folder
-from flash.corpus.records import Block, InputSummary, Record, Reject
+from flash.corpus.records import Block, Document, InputSummary, Record, Reject
 from flash.corpus.tokens.job import Job
 from flash.corpus.tokens.ordering import document_key
 from flash.corpus.tokens.runs import RunWriter
@@ -88,7 +89,7 @@ def tokenize_records(job: Job, task: int, records: Iterable[Record]) -> dict[str
     with folder.writing(rejects_name(task)) as path:
         with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
             rejects = _RejectFile(file)
-            for record in records:
+            for record, results in _annotated(annotator, records):
                 if isinstance(record, InputSummary):
                     segment = job.tasks[task][len(segments)]
                     segments.append({**segment._asdict(), **asdict(record)})
@@ -99,7 +100,7 @@ def tokenize_records(job: Job, task: int, records: Iterable[Record]) -> dict[str
                     counts["continued_documents"] += record.part == 1
                     file_number = job.tasks[task][len(segments)].file
                     key = document_key(file_number, record.offset, job.settings.shuffle_seed)
-                    for result in annotator.annotate(record):
+                    for result in results:
                         if isinstance(result, Reject):
                             rejects.add(result, len(segments))
                         else:
@@ -116,6 +117,14 @@ def tokenize_records(job: Job, task: int, records: Iterable[Record]) -> dict[str
     }
     folder.write_json(f"{task_name(task)}.json", account)
     return account
+
+
+def _annotated(annotator: Annotator, records: Iterable[Record]) -> Iterator[tuple[Record, list[Block | Reject]]]:
+    """Yield each record with what a document became; many documents are annotated at once."""
+    for batch in in_batches(records):
+        results = iter(annotator.annotate_all([record for record in batch if isinstance(record, Document)]))
+        for record in batch:
+            yield record, next(results) if isinstance(record, Document) else []
 
 
 class _RejectFile:
