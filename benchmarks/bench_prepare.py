@@ -218,8 +218,8 @@ def project(runs: dict[int, list[Run]], rates: list[tuple[float, float]]) -> Non
     rate = min(ours for _, ours in rates)
     minutes = _CORPUS_CHARS / (rate * 1e6) / _CORPUS_CORES / 60
     print(
-        f"\n{_CORPUS_GB} GB on {_CORPUS_CORES} cores: {_CORPUS_CHARS / 1e9:.1f} G characters / ({rate:.2f} M characters/s "
-        f"* {_CORPUS_CORES}) = {minutes:.1f} min, + what the parent does alone, at most {serial:.0f} s, = "
+        f"\n{_CORPUS_GB} GB on {_CORPUS_CORES} cores: {_CORPUS_CHARS / 1e9:.1f} G characters / ({rate:.2f} M "
+        f"characters/s * {_CORPUS_CORES}) = {minutes:.1f} min, + what the parent does alone, at most {serial:.0f} s, = "
         f"{minutes + serial / 60:.1f} min. The rate is that of the slowest round."
     )
 

@@ -121,7 +121,7 @@ class Finish(PipelineStep):
 
 def run_on_processes(job: Job, workers: int, log_interval: int) -> bool:
     """Run a job under datatrove's executor for one machine."""
-    workers = usable_workers(workers, sum(file.size_bytes() for file in job.files))
+    workers = usable_workers(workers, job.input_bytes)
     for name, pipeline, tasks in _stages_until_finished(job):
         LocalPipelineExecutor(pipeline, tasks=tasks, workers=min(workers, tasks), logging_dir=_logs(job, name)).run()
     return True
@@ -133,7 +133,8 @@ def run_on_ray(job: Job, workers: int, log_interval: int) -> bool:
     Raises:
         ChildProcessError: A task failed again and again.
     """
-    largest = max(sum(_bytes_of(job, segment.file) for segment in task) for task in job.tasks)
+    sizes = [entry["bytes"] for entry in job.plan["inputs"]]
+    largest = max(sum(sizes[segment.file] for segment in task) for task in job.tasks)
     for name, pipeline, tasks in _stages_until_finished(job):
         executor = RayPipelineExecutor(
             pipeline,
@@ -220,7 +221,3 @@ def _run_to_the_end(executor: PipelineExecutor, name: str) -> None:
 
 def _logs(job: Job, stage: str) -> str:
     return f"{job.work.place}/logs/{stage}"
-
-
-def _bytes_of(job: Job, file: int) -> int:
-    return job.files[file].size_bytes()

@@ -105,7 +105,7 @@ def reject_duplicates(job: Job, task: int, records: Iterator[Record]) -> Iterato
         for record in records:
             waiting.append(record)
             if isinstance(record, Document):
-                yield _to_trove(record, record)
+                yield _to_trove(record)
 
     for kept in drop.run(documents(), rank=task):
         record = kept.metadata["record"]
@@ -124,9 +124,9 @@ def _as_rejects(record: Record) -> Record:
     return Reject("duplicate", record.source, record.line, detail, characters, record.offset)
 
 
-def _to_trove(document: Document, record: Document | None = None) -> TroveDocument:
+def _to_trove(document: Document) -> TroveDocument:
     text = clean_text(document.text, goes_on=not document.is_last_part)
-    return TroveDocument(text=text, id="", metadata={} if record is None else {"record": record})
+    return TroveDocument(text=text, id="", metadata={"record": document})
 
 
 def _exact_config() -> ExactDedupConfig:

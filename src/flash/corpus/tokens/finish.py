@@ -45,7 +45,7 @@ def write_manifest(job: Job) -> dict[str, Any]:
     counts = sum((Counter(account["counts"]) for account in whole), Counter[str]())
     counts["rows"] = sum(shard["rows"] for shard in entries)
     counts["characters"] = counts["characters_in_blocks"] + counts["characters_rejected"]
-    plan = job.plan()
+    plan = job.plan
     options = {name: value for name, value in plan["settings"].items() if name != "segmenter"}
     manifest = {
         "format_version": FORMAT_VERSION,

@@ -53,6 +53,11 @@ class Job:
     skipped: Sequence[Reject]
 
     @property
+    def input_bytes(self) -> int:
+        """Size of all input files."""
+        return sum(entry["bytes"] for entry in self.plan["inputs"])
+
+    @property
     def dataset(self) -> Folder:
         """The folder where the result is made: beside the work on a local disk, around it behind a URL."""
         if isinstance(self.work, LocalFolder):
@@ -71,8 +76,9 @@ class Job:
         """The segmenter's description."""
         return segmenter_description(self.settings.segmenter)
 
+    @cached_property
     def plan(self) -> dict[str, Any]:
-        """Return the plan as it is written: two runs may share their finished tasks if and only if these are equal."""
+        """The plan as it is written: two runs may share their finished tasks if and only if these are equal."""
         versions = {name: version(name) for name in _PACKAGES}
         if self.settings.deduplicate:
             versions["datatrove"] = version("datatrove")
@@ -88,14 +94,15 @@ class Job:
             "tasks": self.tasks,
             "skipped": [asdict(reject) for reject in self.skipped],
         }
-        return json.loads(json.dumps(plan))
+        written: dict[str, Any] = json.loads(json.dumps(plan))
+        return written
 
     def save(self) -> None:
         """Write it to the work folder, the plan last."""
         with self.work.writing(_TOKENIZER) as path:
             path.write_text(self.tokenizer_json, encoding="utf-8")
         with self.work.writing(_PLAN) as path:
-            path.write_text(json.dumps(self.plan()), encoding="ascii")  # escaped: names need not be valid Unicode
+            path.write_text(json.dumps(self.plan), encoding="ascii")  # escaped: names need not be valid Unicode
 
 
 @lru_cache(maxsize=1)
@@ -107,7 +114,7 @@ def load_job(work: str) -> Job:
         raise InputError(f"{work} holds no whole plan: run the command that made it again")
     with folder.open_binary(_TOKENIZER) as file:
         tokenizer_json = file.read().decode("utf-8")
-    settings = plan["settings"]
+    settings = dict(plan["settings"])
     segmenter = settings["segmenter"]
     dictionary = segmenter["user_dictionary"]
     if dictionary is not None:
@@ -115,7 +122,7 @@ def load_job(work: str) -> Job:
         dictionary = UserDictionary(dictionary["name"], dictionary["sha256"], entries)
     settings["segmenter"] = SegmenterChoice(segmenter["name"], dictionary)
     settings["reading"] = ReadingSettings(**settings["reading"])
-    return Job(
+    job = Job(
         work=folder,
         settings=TokenSettings(**settings),
         tokenizer=plan["tokenizer"],
@@ -124,6 +131,8 @@ def load_job(work: str) -> Job:
         tasks=[[Segment(*segment) for segment in task] for task in plan["tasks"]],
         skipped=[Reject(**reject) for reject in plan["skipped"]],
     )
+    job.__dict__["plan"] = plan  # as it was made: the input may have changed since, and is not looked at again
+    return job
 
 
 def check_same_plan(job: Job, found: dict[str, Any]) -> None:
@@ -133,7 +142,7 @@ def check_same_plan(job: Job, found: dict[str, Any]) -> None:
         job: What is to be done now.
         found: The plan that is there.
     """
-    wanted = job.plan()
+    wanted = job.plan
     if found == wanted:
         return
     way_out = "give the same command again to go on with it, or pass --overwrite to begin anew"

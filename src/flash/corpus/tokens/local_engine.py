@@ -29,15 +29,14 @@ def run_locally(job: Job, workers: int, log_interval: int) -> bool:
         OSError: The output cannot be written.
         ChildProcessError: A worker process died.
     """
-    total_bytes = sum(file.size_bytes() for file in job.files)
-    workers = usable_workers(workers, total_bytes)
+    workers = usable_workers(workers, job.input_bytes)
     place = job.work.place
     if job.settings.deduplicate is not None:
         from flash.corpus.tokens.datatrove_engine import find_duplicates  # needs datatrove, which is not always there
 
         find_duplicates(job, workers)
     counter = worker_context().Value("q", 0)
-    with WorkProgress("tokenize", total_bytes, log_interval) as progress, _shown(progress, counter):
+    with WorkProgress("tokenize", job.input_bytes, log_interval) as progress, _shown(progress, counter):
         for documents in ordered_map(_TokenizeTasks, (place, counter), range(len(job.tasks)), workers):
             progress.add_documents(documents)
     index = read_index(job) or build_index(job)

@@ -114,7 +114,7 @@ def take_up(job: Job, output: Path | str, loaded: PreTrainedTokenizerFast, *, ov
         InputError: There is something at the output, or in the work folder, that is not to be replaced.
     """
     found = read_plan(job.work)
-    if found is not None and found == job.plan():
+    if found is not None and found == job.plan:
         if not is_finished(job.work):
             check_free(output, overwrite=overwrite)
         _logger.info("going on with the work in %s", printable(job.work.place))
