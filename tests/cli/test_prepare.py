@@ -75,7 +75,7 @@ def test_tokens_are_made_where_they_are_asked_for(vocab, corpus, tmp_path):
     assert (options["max_length"], options["shuffle_seed"], options["pack"]) == (64, 5, True)
     assert options["deduplicate"] == "exact"
     assert manifest["segmenter"]["user_dictionary"]["words"] == 1
-    assert manifest["counts"]["words"] == 8
+    assert manifest["counts"]["words"] == 9  # two fewer than without the dictionary
     assert manifest["rejects"] == {"duplicate": 4}
 
 

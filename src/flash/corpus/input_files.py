@@ -27,10 +27,14 @@ _KIND_OF_SUFFIX: dict[str, Kind] = {
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file to read: plain text or JSON lines, compressed or not, or Parquet."""
+    """A file to read: plain text or JSON lines, compressed or not, or Parquet.
+
+    ``folder`` is what a relative path begins at, where that is not the working folder of the process that reads.
+    """
 
     path: Path | RemotePath
     kind: Kind
+    folder: Path = Path()
 
     @property
     def name(self) -> str:
@@ -44,15 +48,21 @@ class InputFile:
 
     def open_binary(self) -> BinaryIO:
         """Open for reading; nothing is buffered, so that who counts the reads counts bytes of the disk."""
-        return self.path.open_binary() if isinstance(self.path, RemotePath) else self.path.open("rb", buffering=0)
+        if isinstance(self.path, RemotePath):
+            return self.path.open_binary()
+        return (self.folder / self.path).open("rb", buffering=0)
 
     def size_bytes(self) -> int:
         """Return its length as it lies on disk."""
-        return self.path.size_bytes() if isinstance(self.path, RemotePath) else self.path.stat().st_size
+        if isinstance(self.path, RemotePath):
+            return self.path.size_bytes()
+        return (self.folder / self.path).stat().st_size
 
     def version(self) -> str:
         """Return what changes when the file is written again; compared for equality alone, so clocks may be wrong."""
-        return self.path.version() if isinstance(self.path, RemotePath) else str(self.path.stat().st_mtime_ns)
+        if isinstance(self.path, RemotePath):
+            return self.path.version()
+        return str((self.folder / self.path).stat().st_mtime_ns)
 
 
 def printable(path: Path | RemotePath | str) -> str:

@@ -12,6 +12,8 @@ from flash.corpus.prepare import PrepareSettings, prepare_dataset
 from flash.corpus.segment import SegmenterChoice
 from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.corpus.tokens import runs, shards
+from flash.corpus.tokens.job import load_job
+from flash.corpus.tokens.local_engine import run_locally
 from flash.corpus.tokens.prepare import prepare_tokens
 from flash.corpus.tokens.settings import TokenSettings
 from flash.errors import InputError
@@ -207,6 +209,20 @@ def test_existing_folder_is_replaced_only_when_asked(corpus, vocab_file, tmp_pat
     (out / "notes.txt").touch()
     with pytest.raises(InputError, match=r"notes\.txt, which is none of this command's files"):
         prepare_tokens([corpus], out, vocab_file, SHORT, workers=1, overwrite=True)
+
+
+def test_relative_paths_are_those_of_where_the_command_was_given(corpus, vocab_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepare_tokens(["corpus"], "here", vocab_file, SHORT, workers=1)
+
+    def elsewhere(job, workers, log_interval):
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        return run_locally(load_job(job.work.place), workers, log_interval)
+
+    manifest = prepare_tokens(["corpus"], tmp_path / "there", vocab_file, SHORT, workers=1, engine=elsewhere)
+    assert [entry["path"] for entry in manifest["inputs"]] == ["corpus/a.txt", "corpus/b.jsonl"]
+    assert digests(tmp_path / "there") == digests(tmp_path / "here")
 
 
 def test_segmenter_decides_the_word_starts_and_is_named(corpus, vocab_file, tmp_path):

@@ -173,6 +173,7 @@ def submit_to_slurm(job: Job, workers: int, log_interval: int, *, partition: str
             env_command=f"source {Path(sys.prefix) / 'bin' / 'activate'}" if in_venv else "",
             logging_dir=f"{base}/{name}" if base else f"{job.dataset.place}_logs/{name}",
             depends=before,
+            skip_completed=False,  # the accounts say what is done; these logs outlive the work
         )
     assert before is not None
     before.run()

@@ -91,6 +91,8 @@ class Job:
                 {"path": str(file.path), "kind": file.kind, "bytes": file.size_bytes(), "version": file.version()}
                 for file in self.files
             ],
+            # of another machine's worker, which begins elsewhere
+            "folder": str(Path.cwd()) if any(_is_relative(file) for file in self.files) else None,
             "tasks": self.tasks,
             "skipped": [asdict(reject) for reject in self.skipped],
         }
@@ -127,7 +129,7 @@ def load_job(work: str) -> Job:
         settings=TokenSettings(**settings),
         tokenizer=plan["tokenizer"],
         tokenizer_json=tokenizer_json,
-        files=[InputFile(_path(file["path"]), file["kind"]) for file in plan["inputs"]],
+        files=[InputFile(_path(file["path"]), file["kind"], Path(plan["folder"] or "")) for file in plan["inputs"]],
         tasks=[[Segment(*segment) for segment in task] for task in plan["tasks"]],
         skipped=[Reject(**reject) for reject in plan["skipped"]],
     )
@@ -160,6 +162,10 @@ def read_plan(work: Folder) -> dict[str, Any] | None:
     """Return the plan in a work folder; None if there is none, or it was cut short."""
     plan: dict[str, Any] | None = work.read_json(_PLAN)
     return plan
+
+
+def _is_relative(file: InputFile) -> bool:
+    return isinstance(file.path, Path) and not file.path.is_absolute()
 
 
 def _path(place: str) -> Path | RemotePath:
