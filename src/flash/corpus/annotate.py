@@ -47,7 +47,7 @@ class Annotator:
         return results
 
     def annotate_all(self, documents: Sequence[Document]) -> list[list[Block | Reject]]:
-        """Return what `annotate` does for each document, several times as fast where they are short."""
+        """Return what `annotate` does for each document, at a lower price where they are short."""
         texts = [clean_text(document.text, goes_on=not document.is_last_part) for document in documents]
         split = [
             list(self._splitter.split(text, spans))

@@ -120,7 +120,7 @@ def test_slurm_is_given_jobs_that_give_the_same_bytes(corpus, vocab_file, tmp_pa
         f"echo submit >> {tmp_path}/submitted\n"
         'last=$(sed -n "s/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p" "$file")\n'
         'if grep -q launch_pickled_pipeline "$file"; then for rank in $(seq 0 "$last"); do\n'
-        f'SLURM_ARRAY_TASK_ID=$rank SLURM_NODELIST=localhost sh "$file" >> {tmp_path}/jobs.log 2>&1 || exit 1\n'
+        f'SLURM_ARRAY_TASK_ID=$rank SLURM_NODELIST=localhost bash "$file" >> {tmp_path}/jobs.log 2>&1 || exit 1\n'
         "done; fi\necho Submitted batch job 7\n",
     )
     monkeypatch.setenv("PATH", f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}")
