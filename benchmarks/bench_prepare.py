@@ -96,7 +96,7 @@ def compare(lines: Path, tokenizer: str, max_length: int, repeats: int) -> list[
 
 
 def run_prepare(lines: Path, tokenizer: str, max_length: int, workers: int) -> Run:
-    """Run the command once, sampling memory and processor time of all its processes."""
+    """Run the command once, sampling memory and processor time of all its processes; one worker is the parent."""
     with tempfile.TemporaryDirectory(prefix="bench_prepare_", dir=lines.parent) as folder:
         output = Path(folder) / "out"
         command = [sys.executable, "-c", "from flash.cli import main; main()", "prepare", str(lines)]
@@ -106,7 +106,7 @@ def run_prepare(lines: Path, tokenizer: str, max_length: int, workers: int) -> R
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None:
-            sample(psutil.Process(process.pid), run)
+            sample(psutil.Process(process.pid), run, parent_works=workers == 1)
             time.sleep(_SAMPLE_SECONDS)
         run.seconds = time.perf_counter() - started
         if process.returncode:
@@ -115,7 +115,7 @@ def run_prepare(lines: Path, tokenizer: str, max_length: int, workers: int) -> R
         return run
 
 
-def sample(parent: psutil.Process, run: Run) -> None:
+def sample(parent: psutil.Process, run: Run, *, parent_works: bool) -> None:
     """Raise the peaks in ``run`` to what the processes hold now, and note the time they have used."""
     try:
         times = parent.cpu_times()
@@ -124,7 +124,8 @@ def sample(parent: psutil.Process, run: Run) -> None:
         for child in parent.children(recursive=True):
             times = child.cpu_times()
             run.cpu_seconds[child.pid] = times.user + times.system
-            memory = child.memory_full_info()
+        for worker in [parent] if parent_works else parent.children(recursive=True):
+            memory = worker.memory_full_info()
             run.worker_rss_mib = max(run.worker_rss_mib, memory.rss / _MIB)
             run.worker_uss_mib = max(run.worker_uss_mib, memory.uss / _MIB)
     except (psutil.NoSuchProcess, psutil.ZombieProcess):  # one ended between being listed and being asked

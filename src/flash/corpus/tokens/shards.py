@@ -17,7 +17,9 @@ from flash.corpus.tokens.packing import pack_sequences
 from flash.corpus.tokens.rows import id_dtype, ids_column, pack_bits, token_schema, unpack_bits
 from flash.corpus.tokens.runs import Row, read_run_keys, read_run_rows
 
+# Its writer holds an object for each sequence of a shard: bounded both ways, neither long nor many fill the memory.
 _SHARD_TOKENS = 32 << 20  # 70 MB
+_SHARD_ROWS = 1 << 18
 _BATCH_ROWS = 1024
 _KEYS = 1 << 64
 
@@ -35,7 +37,8 @@ def write_index(job: Job) -> dict[str, Any]:
             raise ChildProcessError(f"task {task} of {job.work.place} is not finished: give the same command again")
         runs += account["runs"]
     tokens = sum(run["tokens"] for run in runs)
-    index = {"shards": -(-tokens // _SHARD_TOKENS), "tokens": tokens, "runs": runs}
+    rows = sum(run["rows"] for run in runs)
+    index = {"shards": max(-(-tokens // _SHARD_TOKENS), -(-rows // _SHARD_ROWS)), "tokens": tokens, "runs": runs}
     job.work.write_json(_INDEX, index)
     return index
 
