@@ -16,6 +16,9 @@ import pyarrow as pa
 
 from flash.corpus.remote import file_system, is_remote, local_path
 
+# Of a file that is being written, or was when its writer was killed.
+PART_SUFFIX = ".part"
+
 
 def open_folder(place: str | Path) -> Folder:
     """Return the folder at ``place``, a path or a URL; it need not exist yet."""
@@ -86,7 +89,7 @@ class LocalFolder(Folder):
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         # of this process alone: a worker that was lost and the one in its place may write the same file
-        aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+        aside = path.with_name(f"{path.name}.{os.getpid()}{PART_SUFFIX}")
         try:
             yield aside
             with aside.open("rb+") as file:

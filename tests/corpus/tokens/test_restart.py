@@ -136,6 +136,15 @@ def test_only_what_is_not_done_is_done_again(corpus, vocab_file, tmp_path, monke
     assert done == [1, *range(len(accounts), max(done) + 1)]
 
 
+def test_half_a_shard_of_a_killed_writer_does_not_come_along(corpus, vocab_file, tmp_path, monkeypatch):
+    prepare(corpus, tmp_path / "whole", vocab_file)
+    out = tmp_path / "out"
+    left_behind(corpus, out, vocab_file, monkeypatch)
+    (tmp_path / "out.work" / "dataset" / "shard-00000-of-00001.arrow.4711.part").write_bytes(b"half")
+    prepare(corpus, out, vocab_file)
+    assert digests(out) == digests(tmp_path / "whole")
+
+
 def test_killed_while_the_result_is_put_in_its_place_and_run_again_finishes(corpus, vocab_file, tmp_path, monkeypatch):
     prepare(corpus, tmp_path / "whole", vocab_file)
     expected = digests(tmp_path / "whole")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from flash.corpus.folders import PART_SUFFIX
 from flash.corpus.records import Record
 from flash.corpus.rejects import RejectTally
 from flash.corpus.tokens import tokenize
@@ -55,5 +56,8 @@ def build_index(job: Job) -> dict[str, Any]:
 def finish(job: Job) -> None:
     """Write the manifest, if that is not done, and put the dataset in its place."""
     if not is_finished(job.work):
+        for name in job.dataset.names():
+            if name.endswith(PART_SUFFIX):  # of a writer that was killed
+                job.dataset.remove(name)
         write_manifest(job)
     publish(job)
