@@ -1,11 +1,17 @@
-"""Speed and memory of ``flashquad prepare`` by number of workers, as a Markdown table.
+"""Speed and memory of ``flashquad prepare --format tokens``, as Markdown tables.
 
-    python benchmarks/bench_prepare.py --tokenizer vocab.txt corpus/*.jsonl.zst
+    python benchmarks/bench_prepare.py --tokenizer vocab.txt --gigabytes 5 corpus/*.jsonl.zst
 
-Without input it takes the corpus of the package many times over, and a tokenizer trained on it.
+Without input it takes the corpus of the package, and a tokenizer trained on it. Three questions:
 
-Each run is a process of its own, and the numbers of workers take turns, so that a slow spell of the machine hits all
-of them. Memory is sampled: RSS of each process, and PSS of all together, which counts a page they share only once.
+1. How many characters a second of processor time, against the earlier algorithm (``earlier_references.py``)? Both run
+   in this process, in turn, on the same lines; starting the program is left out.
+2. What do more workers bring, and what does each hold? The command runs on a JSON lines file of ``--gigabytes`` made
+   from the input, each run a process of its own, the numbers of workers in turn, so that a slow spell hits all of them.
+   Memory is sampled: RSS, which counts what a worker shares with others, and USS, which does not.
+3. How long would CLUECorpusSmall take on 16 cores? Computed from 1 and 2, every term shown.
+
+On a busy machine only processor time means anything: the seconds of the clock are those of all its users.
 """
 
 import argparse
@@ -17,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -24,46 +31,82 @@ from pathlib import Path
 import psutil
 
 from flash.corpus.embedded import embedded_corpus
+from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.corpus.tokenizer_training import train_tokenizer
+from flash.corpus.tokens.prepare import prepare_tokens
+from flash.corpus.tokens.settings import TokenSettings
+
+from earlier_references import prepare_earlier
+from synthetic_corpus import write_synthetic
 
 _SAMPLE_SECONDS = 0.5
-_DEFAULT_CHARS = 20_000_000
 _MIB = 1 << 20
+_EARLIER_CHARS = 500_000
+_COMPARED_BYTES = 20 << 20
+
+_CORPUS_CHARS = 5.0e9  # of CLUECorpusSmall, as its makers count
+_CORPUS_CORES = 16
+_CORPUS_GB = 14
 
 
 @dataclass
 class Run:
-    """What one run took."""
+    """What one run of the command took."""
 
-    characters: int
-    seconds: float
-    parent_mib: float = 0
-    child_mib: float = 0
-    all_mib: float = 0
+    characters: int = 0
+    seconds: float = 0
+    worker_rss_mib: float = 0
+    worker_uss_mib: float = 0
+    parent_rss_mib: float = 0
+    parent_cpu_seconds: float = 0
     cpu_seconds: dict[int, float] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
-        """Million characters of cleaned text a second, start of the program included."""
+        """Million characters a second by the clock, start of the program included."""
         return self.characters / self.seconds / 1e6
 
     @property
-    def cpu_rate(self) -> float:
-        """Million characters a second of processor time, of all processes: the same on a busy machine."""
-        return self.characters / sum(self.cpu_seconds.values()) / 1e6
+    def all_cpu_seconds(self) -> float:
+        """Processor time of all processes."""
+        return self.parent_cpu_seconds + sum(self.cpu_seconds.values())
 
 
-def run_prepare(inputs: list[str], tokenizer: str, max_length: int, workers: int) -> Run:
-    """Run the command once, sampling memory and processor time of all its processes."""
-    with tempfile.TemporaryDirectory(prefix="bench_prepare_") as folder:
-        output = Path(folder) / "dataset"
-        command = [str(Path(sys.executable).with_name("flashquad")), "prepare", *inputs, "--output", str(output)]
-        command += ["--tokenizer", tokenizer, "--max-length", str(max_length), "--workers", str(workers)]
-        run = Run(characters=0, seconds=0)
+def compare(lines: Path, tokenizer: str, max_length: int, repeats: int) -> list[tuple[float, float]]:
+    """Return, round by round, million characters a second of processor time: the earlier algorithm's and ours."""
+    loaded = load_tokenizer(tokenizer)
+    rates = []
+    for _ in range(repeats):
+        started, characters = time.process_time(), 0
+        with lines.open(encoding="utf-8") as file:
+            taken = []
+            while characters < _EARLIER_CHARS:
+                taken.append(file.readline())
+                characters += len(json.loads(taken[-1])["text"])
+        for _row in prepare_earlier(taken, loaded, max_length):
+            pass
+        earlier = characters / (time.process_time() - started) / 1e6
+        with tempfile.TemporaryDirectory(prefix="bench_prepare_") as folder:
+            started = time.process_time()
+            settings = TokenSettings(max_length=max_length, shuffle_seed=2022)
+            manifest = prepare_tokens([lines], Path(folder) / "out", tokenizer, settings, workers=1)
+            assert manifest is not None
+            rates.append((earlier, manifest["counts"]["characters"] / (time.process_time() - started) / 1e6))
+    return rates
+
+
+def run_prepare(lines: Path, tokenizer: str, max_length: int, workers: int) -> Run:
+    """Run the command once, sampling memory and processor time of all its processes; one worker is the parent."""
+    with tempfile.TemporaryDirectory(prefix="bench_prepare_", dir=lines.parent) as folder:
+        output = Path(folder) / "out"
+        command = [sys.executable, "-c", "from flash.cli import main; main()", "prepare", str(lines)]
+        command += ["--format", "tokens", "--shuffle", "--output", str(output), "--tokenizer", tokenizer]
+        command += ["--max-length", str(max_length), "--workers", str(workers)]
+        run = Run()
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None:
-            sample(psutil.Process(process.pid), run)
+            sample(psutil.Process(process.pid), run, parent_works=workers == 1)
             time.sleep(_SAMPLE_SECONDS)
         run.seconds = time.perf_counter() - started
         if process.returncode:
@@ -72,29 +115,38 @@ def run_prepare(inputs: list[str], tokenizer: str, max_length: int, workers: int
         return run
 
 
-def sample(parent: psutil.Process, run: Run) -> None:
+def sample(parent: psutil.Process, run: Run, *, parent_works: bool) -> None:
     """Raise the peaks in ``run`` to what the processes hold now, and note the time they have used."""
     try:
-        for process in (parent, *parent.children(recursive=True)):
-            times = process.cpu_times()
-            run.cpu_seconds[process.pid] = times.user + times.system
-        children = [child.memory_full_info() for child in parent.children(recursive=True)]
-        own = parent.memory_full_info()
-    except psutil.NoSuchProcess:  # one ended between being listed and being asked
+        times = parent.cpu_times()
+        run.parent_cpu_seconds = times.user + times.system
+        run.parent_rss_mib = max(run.parent_rss_mib, parent.memory_info().rss / _MIB)
+        for child in parent.children(recursive=True):
+            times = child.cpu_times()
+            run.cpu_seconds[child.pid] = times.user + times.system
+        for worker in [parent] if parent_works else parent.children(recursive=True):
+            memory = worker.memory_full_info()
+            run.worker_rss_mib = max(run.worker_rss_mib, memory.rss / _MIB)
+            run.worker_uss_mib = max(run.worker_uss_mib, memory.uss / _MIB)
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):  # one ended between being listed and being asked
         return
-    run.parent_mib = max(run.parent_mib, own.rss / _MIB)
-    run.child_mib = max(run.child_mib, max((child.rss for child in children), default=0) / _MIB)
-    run.all_mib = max(run.all_mib, (own.pss + sum(child.pss for child in children)) / _MIB)
 
 
 def machine() -> str:
-    """Name processor, cores and versions."""
+    """Name processor, cores, load and versions."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":")[1].strip() for line in lines if "model name" in line] or [platform.machine()]
     packages = ("flashquad", "rjieba", "tokenizers", "pyarrow")
     versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    return f"{names[0]}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+    load = f"load {os.getloadavg()[0]:.1f}"
+    return f"{names[0]}, {os.cpu_count()} cores, {load}, Python {platform.python_version()}, {versions}"
+
+
+def spread(values: Sequence[float], form: str = ".2f") -> str:
+    """Write the median, and least and most."""
+    ordered = sorted(values)
+    return f"{statistics.median(ordered):{form}} ({ordered[0]:{form}} ... {ordered[-1]:{form}})"
 
 
 def main() -> None:
@@ -105,51 +157,72 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--gigabytes", type=float, default=0.1, help="size of the file for the runs of the command")
+    parser.add_argument("--folder", type=Path, help="where to write it; by default where temporary files go")
     arguments = parser.parse_args()
     if arguments.inputs and not arguments.tokenizer:
         parser.error("--tokenizer is needed with inputs")
-    with tempfile.TemporaryDirectory(prefix="bench_prepare_") as folder:
+    with tempfile.TemporaryDirectory(prefix="bench_prepare_", dir=arguments.folder) as folder:
         if not arguments.inputs:
-            arguments.inputs, arguments.tokenizer = embedded_input(Path(folder))
-        measure(arguments)
+            arguments.inputs, arguments.tokenizer = [str(embedded_corpus())], f"{folder}/tokenizer"
+            train_tokenizer([embedded_corpus()], Path(arguments.tokenizer))
+        measure(arguments, Path(folder))
 
 
-def embedded_input(folder: Path) -> tuple[list[str], str]:
-    """Write the package's corpus many times over into ``folder``, and train a tokenizer on it."""
-    text = "\n\n".join(path.read_text(encoding="utf-8") for path in sorted(embedded_corpus().glob("*.txt")))
-    corpus = folder / "corpus.txt"
-    with corpus.open("w", encoding="utf-8") as file:
-        for _ in range(_DEFAULT_CHARS // len(text)):
-            file.write(f"{text}\n\n")
-    train_tokenizer([embedded_corpus()], folder / "tokenizer")
-    return [str(corpus)], str(folder / "tokenizer")
+def measure(arguments: argparse.Namespace, folder: Path) -> None:
+    """Run, and print the tables."""
+    few, many = folder / "few.jsonl", folder / "many.jsonl"
+    write_synthetic(arguments.inputs, few, _COMPARED_BYTES)
+    characters = write_synthetic(arguments.inputs, many, int(arguments.gigabytes * 1e9))
+    print(f"{machine()}; blocks of {arguments.max_length} tokens, {arguments.repeats} rounds\n")
 
+    rates = compare(few, arguments.tokenizer, arguments.max_length, arguments.repeats)
+    print("| one process, million characters a second of processor time | median (least ... most) |")
+    print("| --- | ---: |")
+    print(f"| the earlier algorithm, {_EARLIER_CHARS:,} characters | {spread([pair[0] for pair in rates], '.3f')} |")
+    print(f"| prepare, {_COMPARED_BYTES >> 20} MiB of JSON lines | {spread([pair[1] for pair in rates])} |")
+    print(f"| ratio, round by round | {spread([ours / earlier for earlier, ours in rates], '.1f')} |\n")
 
-def measure(arguments: argparse.Namespace) -> None:
-    """Run, and print the table."""
     runs: dict[int, list[Run]] = {workers: [] for workers in arguments.workers}
     for _ in range(arguments.repeats):
         for workers, done in runs.items():
-            done.append(run_prepare(arguments.inputs, arguments.tokenizer, arguments.max_length, workers))
-
-    characters = runs[arguments.workers[0]][0].characters
+            done.append(run_prepare(many, arguments.tokenizer, arguments.max_length, workers))
+    print(f"{many.stat().st_size / 1e9:.2f} GB of JSON lines, {characters:,} characters\n")
     print(
-        f"{machine()}; {characters:,} characters, blocks of {arguments.max_length} tokens, {arguments.repeats} runs\n"
-    )
-    print(
-        "| workers | seconds (median) | M characters/s (median) | least ... most "
-        "| M characters/CPU s | peak parent | child | all |"
+        "| workers | seconds by the clock | M characters/s by the clock | processor seconds | of these the parent's "
+        "| peak RSS of a worker, MiB | USS, MiB | RSS of the parent, MiB |"
     )
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for workers, done in runs.items():
-        rates = sorted(run.rate for run in done)
-        memory = [max(getattr(run, name) for run in done) for name in ("parent_mib", "child_mib", "all_mib")]
+        peaks = [
+            max(getattr(run, f"{name}_mib") for run in done) for name in ("worker_rss", "worker_uss", "parent_rss")
+        ]
         print(
-            f"| {workers} | {statistics.median(run.seconds for run in done):.1f} | {statistics.median(rates):.2f} "
-            f"| {rates[0]:.2f} ... {rates[-1]:.2f} | {statistics.median(run.cpu_rate for run in done):.2f} | "
-            + " | ".join(f"{mib:,.0f} MiB" for mib in memory)
+            f"| {workers} | {spread([run.seconds for run in done], '.1f')} | {spread([run.rate for run in done])} "
+            f"| {spread([run.all_cpu_seconds for run in done], '.1f')} "
+            f"| {spread([run.parent_cpu_seconds for run in done], '.1f')} | "
+            + " | ".join(f"{peak:,.0f}" for peak in peaks)
             + " |"
         )
+    project(runs, rates)
+
+
+def project(runs: dict[int, list[Run]], rates: list[tuple[float, float]]) -> None:
+    """Print what more workers bring, and the time of the whole corpus, with the arithmetic."""
+    first, *others = runs
+    for workers in others:
+        pairs = zip(runs[first], runs[workers], strict=True)
+        gains = spread([few.seconds / many.seconds for few, many in pairs])
+        print(f"\n{first} -> {workers} workers, by the clock, round by round: {gains} times as fast")
+    most = max(runs)
+    serial = statistics.median(run.parent_cpu_seconds for run in runs[most])
+    rate = min(ours for _, ours in rates)
+    minutes = _CORPUS_CHARS / (rate * 1e6) / _CORPUS_CORES / 60
+    print(
+        f"\n{_CORPUS_GB} GB on {_CORPUS_CORES} cores: {_CORPUS_CHARS / 1e9:.1f} G characters / ({rate:.2f} M "
+        f"characters/s * {_CORPUS_CORES}) = {minutes:.1f} min, + what the parent does alone, at most {serial:.0f} s, = "
+        f"{minutes + serial / 60:.1f} min. The rate is that of the slowest round."
+    )
 
 
 if __name__ == "__main__":

@@ -61,6 +61,31 @@ def test_options_reach_the_manifest(vocab, tmp_path):
     }
 
 
+def test_tokens_are_made_where_they_are_asked_for(vocab, corpus, tmp_path):
+    dictionary = tmp_path / "words.txt"
+    dictionary.write_text("天气很好\n", encoding="utf-8")
+    result = prepare(
+        corpus, "--tokenizer", vocab, "--output", tmp_path / "out", "--format", "tokens", "--max-length", 64,
+        "--shuffle", "--seed", 5, "--pack", "--user-dictionary", dictionary,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "2 rows, 85 tokens, 75 characters from 5 documents" in result.stdout
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
+    options = manifest["options"]
+    assert (options["max_length"], options["shuffle_seed"], options["pack"]) == (64, 5, True)
+    assert manifest["segmenter"]["user_dictionary"]["words"] == 1
+    assert manifest["counts"]["words"] == 5 * 9  # 11 a document without the dictionary
+
+
+def test_segmenter_of_the_dataset_folder_can_be_chosen(vocab, corpus, tmp_path):
+    flags = ["--output", tmp_path / "out", "--max-length", 32, "--segmenter", "whitespace"]
+    result = prepare(corpus, "--tokenizer", vocab, *flags)
+    assert result.exit_code == 0, result.output
+    assert datasets.load_from_disk(str(tmp_path / "out"))["chinese_ref"][0] == list(range(2, 16))
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["segmenter"] == {"name": "whitespace", "version": "1"}
+
+
 def test_without_input_the_corpus_of_the_package_is_taken(tmp_path):
     runner = CliRunner()
     vocab = ["tokenizer", "--output", str(tmp_path / "vocab"), "--vocab-size", "3000"]
@@ -79,6 +104,16 @@ def test_without_input_the_corpus_of_the_package_is_taken(tmp_path):
         (["CORPUS", "--tokenizer", "VOCAB", "--output", "OUT", "--max-length", "3"], "at least 16 tokens, got 3"),
         (["CORPUS", "--tokenizer", "VOCAB", "--output", "OUT", "--encoding", "x"], "unknown encoding 'x'"),
         (["CORPUS", "--tokenizer", "VOCAB", "--output", "OUT", "--workers", "-1"], "got -1"),
+        (
+            ["CORPUS", "--tokenizer", "VOCAB", "--output", "OUT", "--pack"],
+            "--pack is for token ids: pass --format tokens",
+        ),
+        (["CORPUS", "--tokenizer", "VOCAB", "--output", "OUT", "--executor", "ray"], "--executor is for token ids"),
+        (["CORPUS", "--tokenizer", "VOCAB", "--output", "OUT", "--segmenter", "x"], "there is no segmenter 'x'"),
+        (
+            ["CORPUS", "--tokenizer", "VOCAB", "--output", "s3://b/out"],
+            "s3://b/out: a dataset folder is made on a local",
+        ),
         (["CORPUS", "--tokenizer", "VOCAB", "--output", "CORPUS/out"], "File exists"),
     ],
 )

@@ -1,3 +1,5 @@
+from itertools import accumulate
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,9 @@ def read(data, *, chunk_bytes=1 << 20, encoding="utf-8", max_line_bytes=1 << 20)
 @given(st.text(alphabet="ab\r\n").map(str.encode), st.integers(1, 5))
 def test_lines_end_at_lf_crlf_and_lone_cr_wherever_a_chunk_ends(data, chunk_bytes):
     chunks = [data[i : i + chunk_bytes] for i in range(0, len(data), chunk_bytes)]
-    expected = [RawLine(number, line, True) for number, line in enumerate(data.splitlines(), start=1)]
+    begins = accumulate((len(line) for line in data.splitlines(keepends=True)), initial=0)
+    lines = zip(data.splitlines(), begins, strict=False)
+    expected = [RawLine(number, line, True, begin) for number, (line, begin) in enumerate(lines, start=1)]
     assert list(split_lines(chunks, max_line_bytes=100)) == expected
 
 
@@ -27,7 +31,7 @@ def test_long_line_comes_in_pieces_that_give_it_back(text, chunk_bytes, max_line
 
 
 def test_byte_order_mark_is_dropped():
-    assert read("\ufeff今天\n".encode()) == [Line(1, "今天", True)]
+    assert read("\ufeff今天\n天".encode()) == [Line(1, "今天", True, 3), Line(2, "天", True, 10)]
     assert read("今天".encode("utf-8-sig"), chunk_bytes=1)[0].text.endswith("今天")
 
 
@@ -57,7 +61,7 @@ def test_gbk_file_is_recognized_at_once():
 
 
 def test_gbk_file_can_be_read():
-    assert read("今天\n龘".encode("gb18030"), encoding="gb18030") == [Line(1, "今天", True), Line(2, "龘", True)]
+    assert read("今天\n龘".encode("gb18030"), encoding="gb18030") == [Line(1, "今天", True, 0), Line(2, "龘", True, 5)]
 
 
 def test_utf16_file_is_recognized():

@@ -1,5 +1,6 @@
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from texts import mixed_text
 from vocabularies import tokenizers_by_kind
 
@@ -25,9 +26,21 @@ def offsets(spans):
 @pytest.mark.parametrize("kind", EXACT_KINDS)
 @settings(deadline=None, max_examples=200)
 @given(mixed_text.map(clean_text))
-def test_spans_are_those_of_the_tokenizer(kind, text):
+def test_tokens_are_those_of_the_tokenizer(kind, text):
     spans = SpanEncoder(TOKENIZERS[kind].to_str()).encode_document(text)
-    assert offsets(spans) == TOKENIZERS[kind].encode(text, add_special_tokens=False).offsets
+    expected = TOKENIZERS[kind].encode(text, add_special_tokens=False)
+    assert spans.ids.tolist() == expected.ids
+    assert offsets(spans) == expected.offsets
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@settings(deadline=None, max_examples=40)
+@given(st.lists(mixed_text.map(clean_text), max_size=5))
+def test_texts_encoded_together_have_the_tokens_they_have_apart(kind, texts):
+    encoder = SpanEncoder(TOKENIZERS[kind].to_str())
+    for together, text in zip(encoder.encode_documents(texts), texts, strict=True):
+        apart = encoder.encode_document(text)
+        assert [part.tolist() for part in together] == [part.tolist() for part in apart]
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)

@@ -10,7 +10,7 @@ from flash.corpus.clean import clean_text
 from flash.corpus.records import TokenSpans
 from flash.corpus.segment import RjiebaSegmenter
 from flash.corpus.token_spans import SpanEncoder
-from flash.corpus.word_refs import continuation_positions
+from flash.corpus.word_refs import continuation_marks
 
 TOKENIZERS = tokenizers_by_kind()
 
@@ -18,7 +18,8 @@ TOKENIZERS = tokenizers_by_kind()
 def positions(words, offsets):
     starts = np.array([start for start, _ in offsets], dtype=np.int32)
     ends = np.array([end for _, end in offsets], dtype=np.int32)
-    return continuation_positions(words, TokenSpans(starts, ends)).tolist()
+    (marks,) = continuation_marks([words], [TokenSpans(np.zeros_like(starts), starts, ends)])
+    return (np.flatnonzero(marks) + 1).tolist()
 
 
 def test_characters_of_a_word_continue_it_and_cls_is_counted():
@@ -61,4 +62,5 @@ def test_marks_stand_where_the_segmenter_did_not_cut(kind, text):
             expected.append(position)
         previous_end = end
     spans = SpanEncoder(TOKENIZERS[kind].to_str()).encode(text)
-    assert continuation_positions(words, spans).tolist() == expected
+    (marks,) = continuation_marks([words], [spans])
+    assert (np.flatnonzero(marks) + 1).tolist() == expected

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from flash.corpus.clean import clean_text
 from flash.corpus.records import Block, Document, Reject
-from flash.corpus.segment import RjiebaSegmenter
+from flash.corpus.segment import SegmenterChoice, load_segmenter
 from flash.corpus.split import BlockSplitter
 from flash.corpus.token_spans import SpanEncoder
-from flash.corpus.word_refs import continuation_positions
+from flash.corpus.word_refs import continuation_marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,13 @@ class AnnotationSettings:
         tokenizer_json: A `tokenizers.Tokenizer` as JSON.
         max_tokens: Room for the text of one block, special tokens not counted.
         min_block_chars: Shorter blocks are rejected.
+        segmenter: What cuts words.
     """
 
     tokenizer_json: str
     max_tokens: int
     min_block_chars: int
+    segmenter: SegmenterChoice = field(default_factory=SegmenterChoice)
 
 
 class Annotator:
@@ -33,23 +35,42 @@ class Annotator:
 
     def __init__(self, settings: AnnotationSettings) -> None:
         self._settings = settings
-        self._segmenter = RjiebaSegmenter()
+        self._segmenter = load_segmenter(settings.segmenter)
+        self._encoder = SpanEncoder(settings.tokenizer_json)
         self._splitter = BlockSplitter(
-            SpanEncoder(settings.tokenizer_json),
-            self._segmenter,
-            max_tokens=settings.max_tokens,
-            min_chars=settings.min_block_chars,
+            self._encoder, self._segmenter, max_tokens=settings.max_tokens, min_chars=settings.min_block_chars
         )
 
-    def annotate(self, document: Document) -> Iterator[Block | Reject]:
-        """Yield the document's blocks in order; a block or document too short to learn from as a `Reject`."""
-        text = clean_text(document.text, goes_on=not document.is_last_part)
-        if not text:
-            yield Reject("empty_text", document.source, document.line, "no text is left after cleaning")
-        for block, spans in self._splitter.split(text):
-            if len(block) < self._settings.min_block_chars:
-                detail = f"{len(block)} characters, fewer than the {self._settings.min_block_chars} of a block"
-                yield Reject("short_block", document.source, document.line, detail, characters=len(block))
-                continue
-            positions = continuation_positions(self._segmenter.cut(block), spans)
-            yield Block(block, positions, len(spans.starts))
+    def annotate(self, document: Document) -> list[Block | Reject]:
+        """Return the document's blocks in order; a block or document too short to learn from as a `Reject`."""
+        (results,) = self.annotate_all([document])
+        return results
+
+    def annotate_all(self, documents: Sequence[Document]) -> list[list[Block | Reject]]:
+        """Return what `annotate` does for each document, at a lower price where they are short."""
+        texts = [clean_text(document.text, goes_on=not document.is_last_part) for document in documents]
+        split = [
+            list(self._splitter.split(text, spans))
+            for text, spans in zip(texts, self._encoder.encode_documents(texts), strict=True)
+        ]
+        least = self._settings.min_block_chars
+        kept = [(block, spans) for blocks in split for block, spans in blocks if len(block) >= least]
+        words = [self._segmenter.cut(block) for block, _ in kept]
+        marks = iter(continuation_marks(words, [spans for _, spans in kept]))
+        return [
+            [
+                Block(block, spans.ids, next(marks)) if len(block) >= least else self._short(document, block)
+                for block, spans in blocks
+            ]
+            or [_empty(document)]
+            for document, blocks in zip(documents, split, strict=True)
+        ]
+
+    def _short(self, document: Document, block: str) -> Reject:
+        detail = f"{len(block)} characters, fewer than the {self._settings.min_block_chars} of a block"
+        return Reject("short_block", document.source, document.line, detail, len(block), document.offset)
+
+
+def _empty(document: Document) -> Reject:
+    detail = "no text is left after cleaning"
+    return Reject("empty_text", document.source, document.line, detail, offset=document.offset)

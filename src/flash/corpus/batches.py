@@ -39,6 +39,8 @@ class BatchAnnotator:
         rejects: list[Reject] = []
         summaries: list[InputSummary] = []
         counts = Counter[str]()
+        documents = [record for record in records if isinstance(record, Document)]
+        annotated = iter(self._annotator.annotate_all(documents))
         for record in records:
             if isinstance(record, Reject):
                 rejects.append(record)
@@ -48,7 +50,7 @@ class BatchAnnotator:
                 continue
             counts["documents"] += record.part == 0
             counts["continued_documents"] += record.part == 1
-            for result in self._annotator.annotate(record):
+            for result in next(annotated):
                 if isinstance(result, Reject):
                     rejects.append(result)
                 else:
@@ -56,8 +58,8 @@ class BatchAnnotator:
         counts["blocks"] = len(blocks)
         counts["characters_in_blocks"] = sum(len(block.text) for block in blocks)
         counts["characters_rejected"] = sum(reject.characters for reject in rejects)
-        counts["tokens"] = sum(block.token_count for block in blocks)
-        counts["continuation_tokens"] = sum(len(block.chinese_ref) for block in blocks)
+        counts["tokens"] = sum(len(block.token_ids) for block in blocks)
+        counts["continuation_tokens"] = sum(int(block.continues_word.sum()) for block in blocks)
         return AnnotatedBatch(to_record_batch(blocks), rejects, summaries, counts)
 
 

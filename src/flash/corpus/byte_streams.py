@@ -1,4 +1,4 @@
-"""A file's bytes, decompressed, with their hash and count taken on the way."""
+"""A file's bytes, or a range of them, decompressed, with their hash and count taken on the way."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import hashlib
 import io
 import lzma
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from flash.corpus.input_files import COMPRESSION_OF_SUFFIX
+from flash.corpus.input_files import InputFile
 
 CHUNK_BYTES = 1 << 20
 
@@ -20,12 +19,18 @@ class HashedFile:
     """A file read once from begin to end, with SHA-256 and number of the bytes read of it so far.
 
     Args:
-        path: The file; hash and count are of its bytes as they lie on disk, compressed or not.
+        file: Hash and count are of its bytes as they lie on disk, compressed or not.
         on_read: Called with the number of bytes after every read, for a progress display.
+        begin: First byte to read; the file is not compressed where this is not 0.
+        end: First byte not to read; None for all.
     """
 
-    def __init__(self, path: Path, on_read: Callable[[int], object]) -> None:
-        self._path = path
+    def __init__(
+        self, file: InputFile, on_read: Callable[[int], object], begin: int = 0, end: int | None = None
+    ) -> None:
+        self._input = file
+        self._begin = begin
+        self._end = end
         self._hash = hashlib.sha256()
         self._on_read = on_read
         self.byte_count = 0
@@ -41,9 +46,12 @@ class HashedFile:
         Raises:
             OSError: The file cannot be opened or read, or is compressed and damaged or ends too early.
         """
-        compression = COMPRESSION_OF_SUFFIX.get(self._path.suffix.lower())
-        with self._path.open("rb", buffering=0) as file:
-            stream: Any = _Observed(file, self._observe)
+        compression = self._input.compression
+        with self._input.open_binary() as file:
+            if self._begin:  # a pipe has no place to go to
+                file.seek(self._begin)
+            left = None if self._end is None else self._end - self._begin
+            stream: Any = _Observed(file, self._observe, left)
             if compression == "xz":  # which pyarrow does not read
                 stream = lzma.LZMAFile(stream)  # noqa: SIM115 closing it would do nothing more
             elif compression is not None:
@@ -62,14 +70,19 @@ class HashedFile:
 
 
 class _Observed(io.RawIOBase):
-    """A binary file that shows a function all that is read from it."""
+    """A binary file, or as many of its bytes as ``left`` says, that shows a function all that is read from it."""
 
-    def __init__(self, file: io.FileIO, observe: Callable[[bytes], object]) -> None:
+    def __init__(self, file: BinaryIO, observe: Callable[[bytes], object], left: int | None) -> None:
         self._file = file
         self._observe = observe
+        self._left = left
 
     def read(self, size: int = -1) -> bytes:
+        if self._left is not None:
+            size = self._left if size < 0 else min(size, self._left)
         data = self._file.read(size)
+        if self._left is not None:
+            self._left -= len(data)
         self._observe(data)
         return data
 

@@ -7,38 +7,72 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from flash.corpus.records import Reject
+from flash.corpus.remote import RemotePath, is_remote, local_path
 from flash.errors import InputError
 
-Kind = Literal["text", "json"]
+Kind = Literal["text", "json", "parquet"]
 
 COMPRESSION_OF_SUFFIX = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
-_KIND_OF_SUFFIX: dict[str, Kind] = {".txt": "text", ".jsonl": "json", ".json": "json", ".ndjson": "json"}
+_KIND_OF_SUFFIX: dict[str, Kind] = {
+    ".txt": "text",
+    ".jsonl": "json",
+    ".json": "json",
+    ".ndjson": "json",
+    ".parquet": "parquet",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file to read: plain text or JSON lines, compressed or not."""
+    """A file to read: plain text or JSON lines, compressed or not, or Parquet.
 
-    path: Path
+    ``folder`` is what a relative path begins at, where that is not the working folder of the process that reads.
+    """
+
+    path: Path | RemotePath
     kind: Kind
+    folder: Path = Path()
 
     @property
     def name(self) -> str:
         """The path as one printable line."""
         return printable(self.path)
 
+    @property
+    def compression(self) -> str | None:
+        """The kind of compression that its name tells, if any."""
+        return COMPRESSION_OF_SUFFIX.get(self.path.suffix.lower())
 
-def printable(path: Path) -> str:
+    def open_binary(self) -> BinaryIO:
+        """Open for reading; nothing is buffered, so that who counts the reads counts bytes of the disk."""
+        if isinstance(self.path, RemotePath):
+            return self.path.open_binary()
+        return (self.folder / self.path).open("rb", buffering=0)
+
+    def size_bytes(self) -> int:
+        """Return its length as it lies on disk."""
+        if isinstance(self.path, RemotePath):
+            return self.path.size_bytes()
+        return (self.folder / self.path).stat().st_size
+
+    def version(self) -> str:
+        """Return what changes when the file is written again; compared for equality alone, so clocks may be wrong."""
+        if isinstance(self.path, RemotePath):
+            return self.path.version()
+        return str((self.folder / self.path).stat().st_mtime_ns)
+
+
+def printable(path: Path | RemotePath | str) -> str:
     """Return a path as text on one line that can be printed and stored, with escapes for all that cannot."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    text = os.fsencode(str(path)).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def kind_of(path: Path) -> Kind | None:
-    """Return the kind that a file's name says it is, the ending of a compressed file set aside; None if neither."""
+def kind_of(path: Path | RemotePath) -> Kind | None:
+    """Return the kind that a file's name says it is, the ending of a compressed file set aside; None if none."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSION_OF_SUFFIX:
         suffixes.pop()
@@ -46,26 +80,28 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def find_input_files(
-    paths: Sequence[Path], *, kinds: Collection[Kind] = ("text", "json")
+    paths: Sequence[Path | str], *, kinds: Collection[Kind] = ("text", "json", "parquet")
 ) -> tuple[list[InputFile], list[Reject]]:
     """List the files to read, sorted by path within each folder, and what was left out.
 
-    A folder is searched to the bottom for files whose names end in ``.txt`` or ``.jsonl``, ``.json``, ``.ndjson`` (as
-    ``kinds`` asks), compressed or not; links are followed, and no folder is read twice. A file that the user names is
-    taken whatever its name ends in, as text where the name does not say.
+    A folder, local or a URL that fsspec knows, is searched to the bottom for files whose names end in ``.txt`` or
+    ``.jsonl``, ``.json``, ``.ndjson``, compressed or not, or in ``.parquet`` (as ``kinds`` asks); links are followed,
+    and no folder is read twice. A file that the user names is taken whatever its name ends in, as text where the name
+    does not say.
 
     Raises:
         InputError: A path does not exist, or there is no file to read.
     """
     files: list[InputFile] = []
     rejects: list[Reject] = []
-    for path in map(Path, paths):
+    for place in paths:
+        path = RemotePath(str(place)) if is_remote(place) else local_path(place)
         if not path.exists():
             raise InputError(f"{printable(path)} does not exist: check the path of the input")
         if not path.is_dir():
             files.append(InputFile(path, kind_of(path) or "text"))
             continue
-        for found in _walk(path, rejects, set()):
+        for found in path.files_below() if isinstance(path, RemotePath) else _walk(path, rejects, set()):
             kind = kind_of(found)
             if kind is not None and kind in kinds:
                 files.append(InputFile(found, kind))
@@ -73,7 +109,7 @@ def find_input_files(
                 detail = "left out for the ending of its name: name the file itself to read it"
                 rejects.append(Reject("other_file", printable(found), None, detail))
     if not files:
-        named = ", ".join(printable(Path(path)) for path in paths)
+        named = ", ".join(map(printable, paths))
         endings = ", ".join(suffix for suffix, kind in _KIND_OF_SUFFIX.items() if kind in kinds)
         raise InputError(f"no file to read in {named}: looked for {endings}, also with .gz, .bz2, .xz or .zst")
     return files, rejects

@@ -97,7 +97,7 @@ def convert_to_jsonl(
     """
     settings = settings or JsonlSettings()
     files, skipped = find_input_files([input_path], kinds=["text"])
-    outputs = [file.path.with_name(file.path.name + ".jsonl") for file in files]
+    outputs = [Path(f"{file.path}.jsonl") for file in files]
     for output in outputs:
         check_replaceable(output, overwrite=overwrite)
     return _convert_files(
@@ -153,7 +153,7 @@ def _convert_files(
     rejects = RejectLog()
     for reject in skipped:
         rejects.add(reject)
-    total_bytes = sum(file.path.stat().st_size for file in files)
+    total_bytes = sum(file.size_bytes() for file in files)
     tasks = ((file, output, overwrite) for file, output in zip(files, outputs, strict=True))
     with WorkProgress("to jsonl", total_bytes, log_interval) as progress:
         for converted in ordered_map(_FileConverter, (settings,), tasks, usable_workers(workers, total_bytes)):

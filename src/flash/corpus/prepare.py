@@ -22,7 +22,7 @@ from flash.corpus.lines import check_encoding
 from flash.corpus.read_inputs import read_inputs, shuffled
 from flash.corpus.records import InputSummary, Record
 from flash.corpus.rejects import RejectLog
-from flash.corpus.segment import RjiebaSegmenter
+from flash.corpus.segment import SegmenterChoice, load_segmenter, segmenter_description
 from flash.corpus.staging import scratch_folder, staged
 from flash.corpus.tokenizer_loading import load_tokenizer, tokenizer_description
 from flash.corpus.workers import ordered_map, usable_workers
@@ -33,7 +33,7 @@ _SPECIAL_TOKEN_COUNT = 2
 _MIN_MAX_LENGTH = 16
 
 # All that this command, the script before it, and the reading of the dataset ever put into a dataset's folder.
-_OWN_FILES = ("*.arrow", "dataset_info.json", "state.json", "manifest.json", "rejects.jsonl", "tokenizer", "*.lock")
+OWN_FILES = ("*.arrow", "dataset_info.json", "state.json", "manifest.json", "rejects.jsonl", "tokenizer", "*.lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class PrepareSettings:
 
 
 def prepare_dataset(
-    inputs: Sequence[Path],
+    inputs: Sequence[Path | str],
     output: Path,
     tokenizer: str | Path,
     settings: PrepareSettings | None = None,
@@ -73,6 +73,7 @@ def prepare_dataset(
     overwrite: bool = False,
     log_interval: int = 10_000,
     on_rows: Callable[[pa.RecordBatch], object] | None = None,
+    segmenter: SegmenterChoice | None = None,
 ) -> dict[str, Any]:
     """Make the dataset folder ``output`` from text and return its manifest, which is also in ``manifest.json``.
 
@@ -88,6 +89,7 @@ def prepare_dataset(
         overwrite: Replace a dataset that is there.
         log_interval: Documents between two log lines, where standard error is no terminal.
         on_rows: Called with every batch of rows, for those who want them in another form as well.
+        segmenter: What cuts words; rjieba unless given.
 
     Raises:
         InputError: Nothing usable in the input, or an argument or the tokenizer is wrong.
@@ -95,14 +97,17 @@ def prepare_dataset(
         ChildProcessError: A worker process died.
     """
     settings = settings or PrepareSettings()
+    segmenter = segmenter or SegmenterChoice()
+    load_segmenter(segmenter)  # what is wrong with it is said now
     files, skipped = find_input_files(inputs)
-    workers = usable_workers(workers, sum(file.path.stat().st_size for file in files))
-    with staged(output, overwrite=overwrite, own_files=_OWN_FILES) as folder, scratch_folder(output) as scratch:
+    workers = usable_workers(workers, sum(file.size_bytes() for file in files))
+    with staged(output, overwrite=overwrite, own_files=OWN_FILES) as folder, scratch_folder(output) as scratch:
         loaded = load_tokenizer(tokenizer)
         annotation = AnnotationSettings(
             tokenizer_json=loaded.backend_tokenizer.to_str(),
             max_tokens=settings.max_length - _SPECIAL_TOKEN_COUNT,
             min_block_chars=settings.min_block_chars,
+            segmenter=segmenter,
         )
         summaries: list[InputSummary] = []
         counts = Counter[str]()
@@ -134,15 +139,30 @@ def prepare_dataset(
             "chinese_ref": "all continuation tokens",
             "options": asdict(settings),
             "tokenizer": tokenizer_description(loaded, tokenizer),
-            "segmenter": {"name": RjiebaSegmenter.name, "version": RjiebaSegmenter.version},
+            "segmenter": _segmenter_entry(segmenter),
             "versions": {name: version(name) for name in ("flashquad", "tokenizers", "transformers", "pyarrow")},
             "counts": {"characters": counts["characters_in_blocks"] + counts["characters_rejected"], **counts},
             "rejects": dict(sorted(rejects.tally.counts.items())),
-            "inputs": [asdict(summary) | {"path": portable_path(summary.path)} for summary in summaries],
+            "inputs": [
+                {
+                    "path": portable_path(summary.path),
+                    "byte_count": summary.byte_count,
+                    "sha256": summary.sha256,
+                    "document_count": summary.document_count,
+                }
+                for summary in summaries
+            ],
             "shards": shards,
         }
         write_json(folder / "manifest.json", manifest)
     return manifest
+
+
+def _segmenter_entry(choice: SegmenterChoice) -> dict[str, Any]:
+    entry = segmenter_description(choice)
+    if choice.user_dictionary is None:
+        del entry["user_dictionary"]  # which this format did not have
+    return entry
 
 
 def _read(

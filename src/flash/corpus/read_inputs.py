@@ -24,7 +24,7 @@ def read_inputs(
         title: Of the progress shown.
         log_interval: Documents between two log lines, where standard error is no terminal.
     """
-    total_bytes = sum(file.path.stat().st_size for file in files)
+    total_bytes = sum(file.size_bytes() for file in files)
     with WorkProgress(title, total_bytes, log_interval) as progress:
         for file in files:
             for record in read_documents(file, settings, progress.advance):

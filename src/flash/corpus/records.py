@@ -14,7 +14,8 @@ class Document:
     """One document as read, not yet cleaned.
 
     ``part`` counts from 0 the records that one very long document is continued in. Each is cleaned on its own, so
-    white space where two of them meet stands at the end of the first.
+    white space where two of them meet stands at the end of the first. ``offset`` is the place of the document's first
+    byte in the decompressed file; in a Parquet file, the number of its row, from 0.
     """
 
     text: str
@@ -22,6 +23,7 @@ class Document:
     line: int
     part: int = 0
     is_last_part: bool = True
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Reject:
     """Something left out of the result: where it was, why, and how to get it in.
 
     ``line`` is None where the whole file is meant; ``characters`` counts cleaned text and is 0 where nothing
-    could be decoded.
+    could be decoded; ``offset`` is the first byte of the line in the decompressed file, None where there is none.
     """
 
     reason: str
@@ -37,16 +39,22 @@ class Reject:
     line: int | None
     detail: str
     characters: int = 0
+    offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class InputSummary:
-    """What was read of one file, told at its end; the hash is of its bytes as they lie on disk."""
+    """What was read of one file, or of one range of it, told at its end; the hash is of the bytes as they lie on disk.
+
+    ``record_count`` counts documents and rejects; ``line_count`` is 0 for Parquet, whose rows number themselves.
+    """
 
     path: str
     byte_count: int
     sha256: str
     document_count: int
+    record_count: int
+    line_count: int
 
 
 # What reading gives, in the order of the input.
@@ -54,19 +62,22 @@ Record = Document | Reject | InputSummary
 
 
 class TokenSpans(NamedTuple):
-    """Character offsets of a text's tokens, special tokens left out; ``starts`` never decreases."""
+    """A text's tokens, special ones left out: their ids and character offsets; ``starts`` never decreases."""
 
+    ids: NDArray[np.int32]
     starts: NDArray[np.int32]
     ends: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One row of the dataset: a stretch of a document, and the positions of its continuation tokens.
-
-    Positions count the special tokens before the text, so with [CLS] the first token of the text is 1.
-    """
+    """A stretch of a document that fits the model, its tokens, and which of them continue a word."""
 
     text: str
-    chinese_ref: NDArray[np.int32]
-    token_count: int
+    token_ids: NDArray[np.int32]
+    continues_word: NDArray[np.bool_]
+
+    @property
+    def chinese_ref(self) -> NDArray[np.int32]:
+        """Positions of the tokens that continue a word, [CLS] counted: the first token of the text is 1."""
+        return (np.flatnonzero(self.continues_word) + 1).astype(np.int32)

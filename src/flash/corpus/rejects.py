@@ -60,7 +60,9 @@ class RejectLog:
         self.tally.add(reject)
         if self._path is not None:
             self._file = self._file or self._path.open("w", encoding="utf-8")
-            self._file.write(json.dumps(asdict(reject), ensure_ascii=False) + "\n")
+            row = asdict(reject)
+            del row["offset"]  # the dataset folder's file has never had it
+            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def merge(self, tally: RejectTally) -> None:
         """Add what another process counted; of all but the first few of each reason only the number is known."""

@@ -39,9 +39,14 @@ class BlockSplitter:
         self._max_tokens = max_tokens
         self._min_chars = max(1, min_chars)
 
-    def split(self, text: str) -> Iterator[tuple[str, TokenSpans]]:
-        """Yield each block with the spans of its tokens, exactly as encoding the block alone gives them."""
-        spans = self._encoder.encode_document(text)
+    def split(self, text: str, spans: TokenSpans | None = None) -> Iterator[tuple[str, TokenSpans]]:
+        """Yield each block with its tokens, exactly as encoding the block alone gives them.
+
+        Args:
+            text: Cleaned text.
+            spans: What `SpanEncoder.encode_document` gives for it, where that is known already.
+        """
+        spans = spans or self._encoder.encode_document(text)
         ends = sentence_ends(text)
         begin = 0
         while begin < len(text):
@@ -67,7 +72,8 @@ class BlockSplitter:
         if not (self._encoder.is_seam(text, begin) and self._encoder.is_seam(text, end)):
             return self._encoder.encode(text[begin:end])
         first, last = _tokens_before(spans, begin), _tokens_before(spans, end)
-        return TokenSpans(spans.starts[first:last] - np.int32(begin), spans.ends[first:last] - np.int32(begin))
+        shift = np.int32(begin)
+        return TokenSpans(spans.ids[first:last], spans.starts[first:last] - shift, spans.ends[first:last] - shift)
 
     def _cut(self, text: str, begin: int, upper: int, ends: Sequence[int]) -> int:
         """Return the best cut in ``(begin, upper]``."""

@@ -37,7 +37,7 @@ def staged(output: Path, *, overwrite: bool, own_files: Sequence[str] = ()) -> I
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(output.name + ".partial")
     replaced = output.with_name(output.name + ".replaced")
-    with _locked(output):
+    with locked(output):
         if replaced.exists() and not output.exists():
             replaced.rename(output)  # a process was killed between the two renames below
             check_replaceable(named, overwrite=overwrite, own_files=own_files)
@@ -87,12 +87,21 @@ def scratch_folder(output: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked(output: Path) -> Iterator[None]:
+def locked(output: Path, name: str | None = None) -> Iterator[None]:
+    """Keep other processes off ``output``; the system frees what a process that died held.
+
+    Args:
+        output: The lock is a file beside it.
+        name: What to call it in the error, if not by its path.
+
+    Raises:
+        InputError: Another one has it.
+    """
     lock = FileLock(output.with_name(f".{output.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise InputError(f"{printable(output)} is being written by another process: wait for it") from error
+        raise InputError(f"{name or printable(output)} is being written by another process: wait for it") from error
     try:
         yield
     finally:

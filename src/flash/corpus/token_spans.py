@@ -1,10 +1,11 @@
-"""Text -> character offsets of its tokens, exactly as the tokenizer gives them, without asking it about every one."""
+"""Text -> its tokens, ids and offsets, exactly as the tokenizer gives them, without asking it about every one."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -43,20 +44,34 @@ class SpanEncoder:
         self._tokenizer.no_truncation()
         self._is_isolated = _isolated_characters(json.loads(tokenizer_json))
         self._has_seams = bool(self._is_isolated.any())
+        self._isolated_ids = self._ids_of_isolated_characters()
         self._encode_remembered = lru_cache(_REMEMBERED_RUNS)(self.encode)
 
     def encode(self, text: str) -> TokenSpans:
-        """Return the spans of the tokens of ``text``, all of it given to the tokenizer at once."""
-        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
-        flat = np.fromiter(chain.from_iterable(offsets), dtype=np.int32, count=2 * len(offsets))
-        return TokenSpans(flat[0::2], flat[1::2])
+        """Return the tokens of ``text``, all of it given to the tokenizer at once."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        ids = np.array(encoding.ids, dtype=np.int32)
+        flat = np.fromiter(chain.from_iterable(encoding.offsets), dtype=np.int32, count=2 * len(ids))
+        return TokenSpans(ids, flat[0::2], flat[1::2])
 
     def encode_document(self, text: str) -> TokenSpans:
-        """Return the spans of a text of any length: those of `encode` for BERT's tokenizers, else a close estimate."""
+        """Return the tokens of a text of any length: those of `encode` for BERT's tokenizers, else a close estimate."""
         if self._has_seams:
             return self._encode_between_seams(text)
         pieces = range(0, len(text), _PIECE_CHARS)
         return _joined([(begin, self.encode(text[begin : begin + _PIECE_CHARS])) for begin in pieces])
+
+    def encode_documents(self, texts: Sequence[str]) -> list[TokenSpans]:
+        """Return what `encode_document` does for each text, at the price of one where the texts are short."""
+        if not (self._has_seams and self._is_isolated[ord(" ")]):
+            return [self.encode_document(text) for text in texts]
+        begins = np.array(list(accumulate((len(text) + 1 for text in texts), initial=0)), dtype=np.int32)
+        spans = self._encode_between_seams(" ".join(texts))  # a space is a seam on both sides, and no token
+        places = spans.starts.searchsorted(begins).tolist()
+        return [
+            TokenSpans(spans.ids[first:last], spans.starts[first:last] - begin, spans.ends[first:last] - begin)
+            for first, last, begin in zip(places[:-1], places[1:], begins[:-1], strict=True)
+        ]
 
     def is_seam(self, text: str, position: int) -> bool:
         """Say whether the tokens of ``text`` are those of its two parts, cut at ``position``, put together.
@@ -88,21 +103,30 @@ class SpanEncoder:
         counts[begins] = [len(spans.starts) for _, spans in runs]
         is_own = np.zeros(len(own) + len(between.starts), dtype=bool)
         is_own[(np.cumsum(counts) - counts)[own]] = True
-        starts, token_ends = np.empty((2, len(is_own)), dtype=np.int32)
-        starts[is_own], token_ends[is_own] = own, own + 1
-        starts[~is_own], token_ends[~is_own] = between
-        return TokenSpans(starts, token_ends)
+        ids, starts, token_ends = np.empty((3, len(is_own)), dtype=np.int32)
+        ids[is_own], starts[is_own], token_ends[is_own] = self._isolated_ids[codes[own]], own, own + 1
+        ids[~is_own], starts[~is_own], token_ends[~is_own] = between
+        return TokenSpans(ids, starts, token_ends)
+
+    def _ids_of_isolated_characters(self) -> NDArray[np.int32]:
+        """Return for each code point the id of its one token, as the tokenizer gives it; 0 for all not set apart."""
+        ids = np.zeros(_CODE_POINTS if self._has_seams else 0, dtype=np.int32)
+        codes = np.flatnonzero(self._is_isolated & (np.arange(_CODE_POINTS) != ord(" ")))
+        encodings = self._tokenizer.encode_batch_fast([chr(code) for code in codes], add_special_tokens=False)
+        ids[codes] = [token_id for encoding in encodings for token_id in encoding.ids]
+        return ids
 
 
 def _joined(pieces: list[tuple[int, TokenSpans]]) -> TokenSpans:
-    """Return the spans of pieces that begin at the given characters, in coordinates of the whole."""
+    """Return the tokens of pieces that begin at the given characters, with offsets in the whole."""
     if not pieces:
         empty = np.empty(0, dtype=np.int32)
-        return TokenSpans(empty, empty)
+        return TokenSpans(empty, empty, empty)
     shifts = np.repeat([begin for begin, _ in pieces], [len(spans.starts) for _, spans in pieces]).astype(np.int32)
+    ids = np.concatenate([spans.ids for _, spans in pieces])
     starts = np.concatenate([spans.starts for _, spans in pieces])
     ends = np.concatenate([spans.ends for _, spans in pieces])
-    return TokenSpans(starts + shifts, ends + shifts)
+    return TokenSpans(ids, starts + shifts, ends + shifts)
 
 
 def _isolated_characters(description: dict[str, Any]) -> NDArray[np.bool_]:

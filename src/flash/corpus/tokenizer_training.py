@@ -79,7 +79,7 @@ def train_tokenizer(
     settings = settings or TokenizerSettings()
     files, skipped = find_input_files(inputs)
     for file in files:
-        if not file.path.is_file():
+        if isinstance(file.path, Path) and not file.path.is_file():
             raise InputError(
                 f"{file.name} is a pipe or device, and training reads its input twice: save what it gives to a file"
             )

@@ -1,20 +1,18 @@
-"""Words + tokens -> the positions that continue a word ("chinese_ref")."""
+"""Words + tokens -> which tokens continue a word."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flash.corpus.records import TokenSpans
 
-# One [CLS] stands before the text.
-_FIRST_POSITION = 1
 
-
-def continuation_positions(words: Sequence[str], spans: TokenSpans) -> NDArray[np.int32]:
-    """Return the positions, [CLS] counted, of the tokens that begin inside a word.
+def continuation_marks(words: Sequence[Sequence[str]], spans: Sequence[TokenSpans]) -> list[NDArray[np.bool_]]:
+    """Return, for each block, whether its tokens begin inside a word; shapes (n,).
 
         token i continues a word  <=>  starts[i] is no word boundary, or starts[i] < ends[i - 1]
 
@@ -23,14 +21,24 @@ def continuation_positions(words: Sequence[str], spans: TokenSpans) -> NDArray[n
     counts by where it begins.
 
     Args:
-        words: A segmenter's cuts of the whole text.
-        spans: Character offsets of the tokens in the same text, shape (n,).
+        words: A segmenter's cuts of each block, all of its text.
+        spans: The tokens of the same blocks, n of each.
     """
-    lengths = np.fromiter(map(len, words), dtype=np.int32, count=len(words))
+    if not spans:
+        return []
+    lengths = np.fromiter(map(len, chain.from_iterable(words)), dtype=np.int32)
     word_ends = np.cumsum(lengths)
-    is_boundary = np.zeros(1 + int(word_ends[-1]) if len(words) else 1, dtype=bool)
+    is_boundary = np.zeros(1 + int(word_ends[-1]) if len(lengths) else 1, dtype=bool)
     is_boundary[0] = True
     is_boundary[word_ends] = True
-    continues = ~is_boundary[spans.starts]
-    continues[1:] |= spans.starts[1:] < spans.ends[:-1]
-    return (np.flatnonzero(continues) + _FIRST_POSITION).astype(np.int32)
+    # all blocks one behind the other: the work is a few array operations, however short they are
+    word_counts = np.fromiter(map(len, words), dtype=np.int64)
+    block_begins = np.concatenate(([0], word_ends))[np.cumsum(word_counts) - word_counts]
+    token_counts = np.fromiter((len(block.starts) for block in spans), dtype=np.int64)
+    shifts = np.repeat(block_begins, token_counts)
+    starts = np.concatenate([block.starts for block in spans]) + shifts
+    ends = np.concatenate([block.ends for block in spans]) + shifts
+    continues = ~is_boundary[starts]
+    continues[1:] |= starts[1:] < ends[:-1]
+    token_ends = np.cumsum(token_counts).tolist()
+    return [continues[end - count : end] for end, count in zip(token_ends, token_counts.tolist(), strict=True)]

@@ -83,11 +83,15 @@ def ordered_map(
         pool.shutdown(cancel_futures=True)
 
 
+def worker_context() -> BaseContext:
+    """Return how workers are started; what they share with this process must be made by the same."""
+    methods = multiprocessing.get_all_start_methods()
+    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+
+
 def _context(factory: Callable[..., Any]) -> BaseContext:
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
+    context = worker_context()
     # one clean process imports what the workers need, and they are forked from that: one import, shared memory
-    context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, factory.__module__])
     return context
 

@@ -103,7 +103,7 @@ def read_texts(
             row_blocks.extend(block for block in to_rows.annotate(record) if isinstance(block, Block))
             new = [block for block in to_passages.annotate(record) if isinstance(block, Block)]
             passage_blocks.extend(new)
-            tokens += sum(block.token_count for block in new)
+            tokens += sum(len(block.token_ids) for block in new)
             documents += record.part == 0
             if tokens >= enough_tokens:
                 break

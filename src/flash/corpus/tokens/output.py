@@ -1,0 +1,108 @@
+"""Where a token folder is made, and how it takes its place when it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from flash.corpus.folders import Folder, LocalFolder, open_folder
+from flash.corpus.prepare import OWN_FILES
+from flash.corpus.remote import is_remote, local_path
+from flash.corpus.staging import check_replaceable, locked
+from flash.corpus.tokens.finish import MANIFEST
+from flash.corpus.tokens.job import Job
+from flash.errors import InputError
+
+_LOCAL_SUFFIX = ".work"
+_REMOTE_NAME = "_work"
+_FINISHED = "finished.json"
+_REPLACED = "replaced"
+# what says that the rest of the work folder is of no more use goes last
+_REMOVED_LAST = ("plan.json", _FINISHED)
+
+
+def work_folder(output: str | Path) -> Folder:
+    """Return the folder for what is not finished: beside a local output, inside one behind a URL."""
+    if is_remote(output):
+        return open_folder(f"{str(output).rstrip('/')}/{_REMOTE_NAME}")
+    path = local_path(output).resolve()  # a change of the working folder must not move it
+    return LocalFolder(path.with_name(path.name + _LOCAL_SUFFIX))
+
+
+@contextmanager
+def claimed(output: str | Path) -> Iterator[None]:
+    """Keep other processes off ``output``; what a process that died held is free.
+
+    Behind a URL this holds for the processes of one machine and user: object stores have no locks.
+
+    Raises:
+        InputError: Another process writes it.
+    """
+    if is_remote(output):
+        digest = hashlib.sha256(str(output).rstrip("/").encode()).hexdigest()
+        path = Path(tempfile.gettempdir()) / f"flashquad-{digest[:16]}"
+        with locked(path, str(output)):
+            yield
+        return
+    path = local_path(output).resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        yield
+
+
+def check_free(output: str | Path, *, overwrite: bool) -> None:
+    """Raise InputError where something is at ``output`` that is not to be replaced, or is none of this command's."""
+    if not is_remote(output):
+        check_replaceable(local_path(output), overwrite=overwrite, own_files=OWN_FILES)
+        return
+    names = [name for name in open_folder(output).names() if name != _REMOTE_NAME]
+    if MANIFEST in names and not overwrite:
+        raise InputError(f"{output} exists: pass --overwrite to replace it, or name another output")
+    for name in names:
+        if not any(fnmatchcase(name, pattern) for pattern in OWN_FILES):
+            raise InputError(
+                f"{output} is not written to, because it holds {name}, which is none of this command's files: name "
+                "another output"
+            )
+
+
+def clear_remote(output: str | Path) -> None:
+    """Remove what an earlier run left at a URL, first of all what says that it is whole."""
+    folder = open_folder(output)
+    for name in sorted(folder.names(), key=lambda name: name != MANIFEST):
+        if name != _REMOTE_NAME:
+            folder.remove(name)
+
+
+def is_finished(work: Folder) -> bool:
+    """Say whether the dataset is whole, and only putting it in its place is left."""
+    return work.read_json(_FINISHED) is not None
+
+
+def publish(job: Job) -> None:
+    """Put the finished dataset in its place and remove the work; killed at any moment, it can be done again."""
+    work = job.work
+    if not is_finished(work):
+        work.write_json(_FINISHED, {"finished": True})
+    if isinstance(work, LocalFolder):
+        made, output = work.path / "dataset", work.path.with_name(work.path.name.removesuffix(_LOCAL_SUFFIX))
+        if made.exists():
+            if output.exists():
+                work.remove(_REPLACED)
+                output.rename(work.path / _REPLACED)
+            made.rename(output)
+    for name in work.names():
+        if name not in _REMOVED_LAST:
+            work.remove(name)
+    for name in _REMOVED_LAST:
+        work.remove(name)
+    work.remove()
+
+
+def published(output: str | Path) -> Folder:
+    """Return the folder where the dataset is in the end."""
+    return open_folder(output if is_remote(output) else local_path(output).resolve())
