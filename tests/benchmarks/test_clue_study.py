@@ -1,6 +1,7 @@
 """The results table of fine-tuning: what is run, what is skipped, what the tables make of the records."""
 
 import json
+import logging
 import re
 import sys
 
@@ -11,6 +12,14 @@ from clue_page import PAGE, RECORDS, fill
 from clue_runs import BASELINES, Run, append_record, read_records
 from clue_tables import NO_RECORD, TABLES, summarize
 from toy_tasks import checkpoint, task_folder
+
+
+@pytest.fixture(autouse=True)
+def log_level_as_before():
+    """A study silences the library's log, which in a process of its own is nobody else's."""
+    level = logging.getLogger("flash").level
+    yield
+    logging.getLogger("flash").setLevel(level)
 
 
 def record(folder, contestant, dev, seed=2022, **changes):

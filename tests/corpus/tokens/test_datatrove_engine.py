@@ -15,7 +15,7 @@ from flash.corpus.tokens.prepare import prepare_tokens
 from flash.corpus.tokens.settings import TokenSettings
 from flash.errors import InputError
 
-from token_folders import digests, read_rejects, write_corpus
+from prepared_tokens import digests, read_rejects, write_corpus
 
 pytest.importorskip("datatrove", reason="needs pip install flashquad[scale]")
 

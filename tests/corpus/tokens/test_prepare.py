@@ -17,7 +17,7 @@ from flash.corpus.tokens.prepare import prepare_tokens
 from flash.corpus.tokens.settings import TokenSettings
 from flash.errors import InputError
 
-from token_folders import STORY, digests, read_rejects, read_rows, without_manifest, write_corpus
+from prepared_tokens import STORY, digests, read_rejects, read_rows, without_manifest, write_corpus
 
 SHORT = TokenSettings(max_length=64)
 

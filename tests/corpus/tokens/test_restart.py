@@ -19,7 +19,7 @@ from flash.corpus.tokens.prepare import prepare_tokens
 from flash.corpus.tokens.settings import TokenSettings
 from flash.errors import InputError
 
-from token_folders import digests, write_corpus
+from prepared_tokens import digests, write_corpus
 
 SETTINGS = TokenSettings(max_length=64, shuffle_seed=4, pack=True)
 PROGRAM = """
