@@ -53,6 +53,9 @@ class FLASHQuadConfig(GatedAttentionConfig):
         relative_bias_max_distance: Distances from here on share its last range.
         causal: See only what came before. ``FLASHQuadForCausalLM`` sets it.
         use_cache: Return a cache of keys and values from a causal model in evaluation mode.
+        attention_backend: Implementation of the attention, of a run and not saved: ``reference`` holds all weights;
+            ``blocked`` needs memory linear in the length, on any device; ``fused`` and ``materialized`` are Triton
+            kernels for CUDA; ``auto`` takes the best that can run.
     """
 
     model_type = "flash_quad"

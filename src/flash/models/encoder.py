@@ -130,15 +130,17 @@ class GatedEncoder(GatedPreTrainedModel):
             input_ids: Token ids of shape ``(batch_size, sequence_length)``; or give ``inputs_embeds``.
             attention_mask: 1 (or True) where a token is real, shape ``(batch_size, sequence_length)``, behind a cache
                 ``(batch_size, cached + sequence_length)``. Default: where ``input_ids`` is not ``pad_token_id``;
-                everywhere in a causal model. Padding, left or right, changes no real token's output.
+                everywhere in a causal model. Padding, left or right, changes no real token's output; what stands at
+                padding has no meaning (0 where the layers did not see it).
             token_type_ids: Segment of each token, default 0.
             position_ids: Position of each token in the sinusoid. Default: counted from the first real token. The
                 attention itself sees distances only.
             inputs_embeds: Word embeddings of shape ``(batch_size, sequence_length, hidden_size)``.
             seq_idx: Number of the sequence that a token belongs to, ``(batch_size, sequence_length)``, where rows are
                 packed; a sequence is a run of equal numbers. Sequences do not see each other, and each has the outputs
-                it has alone. (The name is that of ``DataCollatorWithFlattening(return_seq_idx=True)``.) In FLASH each
-                begins a chunk, so sequences much shorter than one waste most of theirs, and it cannot be compiled.
+                it has alone. (The name is that of ``DataCollatorWithFlattening(return_seq_idx=True)``.) In the
+                reference backend of FLASH each begins a chunk, so sequences much shorter than one waste most of theirs;
+                it cannot be compiled.
             past_key_values: Cache of the tokens before, of a causal model; a ``DynamicCache``.
             use_cache: Return a cache. Default: ``config.use_cache`` in a causal model in evaluation mode. Packed rows
                 have none.
