@@ -183,10 +183,10 @@ def test_a_run_prints_its_figures_as_it_goes(train, capsys):
 
 
 def test_a_model_learns_the_sentences(train):
-    _, output_dir = train(max_steps=150, warmup_steps=10, learning_rate=2e-2, save_strategy="no", logging_steps=50)
+    _, output_dir = train(max_steps=300, warmup_steps=10, learning_rate=2e-2, save_strategy="no", logging_steps=50)
     first, *_, last = (entry for entry in log_history(output_dir) if "loss" in entry)
     assert first["loss"] > 4
-    assert last["loss"] < 2.8
+    assert last["loss"] < 2.5
     assert last["mlm_acc"] > 0.4
 
 
