@@ -16,10 +16,10 @@ SEEDS = (0, 1, 2)
 ADAMW_RATES = (4e-3, 2e-3, 8e-3, 1e-3)
 MUON_RATES = (2e-2, 1e-2, 4e-2, 5e-3)
 COMPARED = ("flash-quad", "transformer-tricks", "transformer", "earlier", "flash")
+LONG = ("flash-quad", "flash", "transformer-tricks")
 SEPARATED = ("flash-quad-adamw", "transformer-muon", "bert")
 
-# of 2,048 tokens
-STEPS = {"3M": 1000, "11M": 1500}
+STEPS = 1000  # of 2,048 tokens
 
 
 def rates_to_try(records: Records, first: Run, rates: tuple[float, ...]) -> tuple[float, ...]:
@@ -60,9 +60,27 @@ def comparison(records: Records, size: str, length: int = 128, contestants: tupl
     """Compare the contestants at a size and a length, each at its own best learning rate; they take turns."""
     plans = []
     for contestant in contestants:
-        first = Run(contestant, size, learning_rate=0.0, seed=0, steps=STEPS[size], length=length)
+        first = Run(contestant, size, learning_rate=0.0, seed=0, steps=STEPS, length=length)
         plans.append(tuned(records, first, MUON_RATES if CONTESTANTS[contestant].muon else ADAMW_RATES))
     return [run for turn in zip_longest(*plans) for run in turn if run is not None]
+
+
+def confirmation(
+    records: Records, size: str, length: int = 128, contestants: tuple[str, ...] = COMPARED, seeds: int = 2
+) -> list[Run]:
+    """Compare the contestants elsewhere, each at the rate that won ``comparison-3M``, then with other seeds.
+
+    The rates are not tuned again: a run here costs as much as the four of a search there. None before they are known.
+    """
+    runs = []
+    for seed in SEEDS[:seeds]:
+        for contestant in contestants:
+            first = Run(contestant, "3M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS)
+            rates = rates_to_try(records, first, MUON_RATES if CONTESTANTS[contestant].muon else ADAMW_RATES)
+            rate = best_rate(records, first, rates)
+            if rate is not None:
+                runs.append(replace(first, size=size, length=length, learning_rate=rate, seed=seed))
+    return runs
 
 
 # What is changed of the recommended FLASH-Quad; the first changes nothing.
@@ -102,7 +120,7 @@ OUTER_NORMS: tuple[dict[str, Any], ...] = tuple(
     for norm in ("rms_norm", "scale_norm", "layer_norm", "none")
     for dropout in ({}, {"dropout": 0.1})
 )
-VARIANT_RATES = {True: (2e-2, 1e-2), False: (4e-3, 8e-3)}  # with Muon, without
+VARIANT_RATES = {True: (2e-2,), False: (4e-3, 8e-3)}  # with Muon the unchanged model's best; without
 
 
 def variants(
@@ -111,10 +129,10 @@ def variants(
     training: tuple[dict[str, Any], ...] = (),
     contestant: str = "flash-quad",
 ) -> list[Run]:
-    """Change one thing of a contestant at a time: two rates, two seeds, half the comparison's steps."""
+    """Change one thing of a contestant at a time: two seeds, half the comparison's steps."""
     runs = []
     for change, of_model in [(change, True) for change in settings] + [(change, False) for change in training]:
-        first = Run(contestant, "3M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS["3M"] // 2)
+        first = Run(contestant, "3M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS // 2)
         first = replace(first, settings=as_pairs(change)) if of_model else replace(first, training=as_pairs(change))
         rates = VARIANT_RATES[change.get("muon", True)]
         runs += [replace(first, learning_rate=rate) for rate in rates] + other_seeds(records, first, rates, SEEDS[1:2])
@@ -143,9 +161,10 @@ MATCHED_LENGTHS = (16, 32, 64)
 
 def lengths(records: Records) -> list[Run]:
     """Train with every normaliser at 128, and the recommended one at shorter lengths too; measure at all lengths."""
-    first = Run("flash-quad", "3M", NORMALIZER_RATE, seed=0, steps=STEPS["3M"] // 2)
+    first = Run("flash-quad", "3M", NORMALIZER_RATE, seed=0, steps=STEPS // 2)
     runs = [replace(first, settings=as_pairs(change), evaluate_at=EVALUATED_LENGTHS) for change in NORMALIZERS]
-    return runs + [replace(first, length=length) for length in MATCHED_LENGTHS]
+    runs[1:1] = [replace(first, length=length) for length in MATCHED_LENGTHS]
+    return runs + [replace(run, seed=SEEDS[1]) for run in runs[: 1 + len(MATCHED_LENGTHS)]]
 
 
 # What is changed of the Transformer that has our tricks.
@@ -155,7 +174,9 @@ TRICKS: tuple[dict[str, Any], ...] = ({}, {"scale_norm": False}, {"attention_nor
 STUDIES: dict[str, Callable[[Records], list[Run]]] = {
     "comparison-3M": lambda records: comparison(records, "3M"),
     "separated-3M": lambda records: comparison(records, "3M", contestants=SEPARATED),
-    "comparison-11M": lambda records: comparison(records, "11M"),
+    "confirmation-11M": lambda records: confirmation(records, "11M"),
+    "confirmation-512": lambda records: confirmation(records, "3M", 512, LONG),
+    "confirmation-2048": lambda records: confirmation(records, "3M", 2048, LONG),
     "settings": lambda records: variants(records, VARIANTS),
     "training": lambda records: variants(records, (), TRAININGS),
     "outer-norms": lambda records: variants(records, OUTER_NORMS),

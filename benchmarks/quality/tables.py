@@ -44,7 +44,7 @@ def sweep_table(records: Records, study: str) -> str:
 def one_rate_table(records: Records) -> str:
     """Compare variants that were trained with one learning rate for all parts, before Muon had one of its own."""
     runs = [run for run in records if dict(run.training).get("muon_learning_rate") == run.learning_rate]
-    runs = [run for run in runs if run.steps == STEPS["3M"] // 2]
+    runs = [run for run in runs if run.steps == STEPS // 2]
     return variants_table(records, sorted(runs, key=lambda run: (run.contestant, len(run.settings))))
 
 
