@@ -14,7 +14,6 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # the harness of the other benchmarks
 
-from contestants import SIZES
 from figures import draw_curves, draw_lengths, draw_signal, draw_sweeps
 from generated_page import DOCS, write_or_compare
 from runs import read_records
@@ -33,11 +32,12 @@ _TABLE = re.compile(r"(<!-- table (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.
 def draw(records: Records) -> None:
     """Draw the figures for which there are records."""
     figures = DOCS / "figures"
-    for size in SIZES:
-        compared = summarize(records, STUDIES[f"comparison-{size}"](records))
-        if compared:
-            draw_curves(compared, figures / f"quality-curves-{size}.png")
-            draw_sweeps(compared, figures / f"quality-rates-{size}.png")
+    compared = summarize(records, STUDIES["comparison-3M"](records))
+    draw_curves(compared, figures / "quality-curves-3M.png")
+    draw_sweeps(compared, figures / "quality-rates-3M.png")
+    confirmed = summarize(records, STUDIES["confirmation-11M"](records))
+    if confirmed:
+        draw_curves(confirmed, figures / "quality-curves-11M.png")
     inspections = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in INSPECTIONS.items()}
     draw_signal(inspections, figures / "quality-signal.png")
     lengths = list(STUDIES["lengths"](records))

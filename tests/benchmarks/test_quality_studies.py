@@ -8,7 +8,7 @@ import torch
 
 from contestants import CONTESTANTS, SIZES
 from runs import Run, append_record, build_model, read_records
-from studies import MUON_RATES, SEEDS, STUDIES, best_rate, rates_to_try, tuned
+from studies import ADAMW_RATES, MUON_RATES, SEEDS, STUDIES, best_rate, rates_to_try, tuned
 from summary import plus_minus, summarize
 
 FIRST = Run("flash-quad", "3M", learning_rate=0.0, seed=0, steps=5)
@@ -48,9 +48,24 @@ def test_other_seeds_are_run_at_the_best_rate_only():
     assert [(run.learning_rate, run.seed) for run in runs] == [(1.0, 0), (2.0, 0), (4.0, 0), (2.0, 1), (2.0, 2)]
 
 
+def finished(study):
+    """Give a record to every run of a study, all of them equally good."""
+    records = {}
+    while missing := [run for run in STUDIES[study](records) if run not in records]:
+        records |= {run: record_of(run, 5.0) for run in missing}
+    return records
+
+
+def test_a_confirmation_waits_for_the_comparison_that_tunes_it():
+    records = finished("comparison-3M")
+    assert {run.learning_rate for run in STUDIES["confirmation-11M"](records)} == {MUON_RATES[0], ADAMW_RATES[0]}
+    undecided = {run: record for run, record in records.items() if run.contestant != "flash"}
+    assert {run.contestant for run in STUDIES["confirmation-512"](undecided)} == {"flash-quad", "transformer-tricks"}
+
+
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_study_that_was_not_begun_names_models_that_exist(name):
-    runs = STUDIES[name]({})
+def test_a_study_names_models_that_exist(name):
+    runs = STUDIES[name](finished("comparison-3M"))
     assert runs
     assert len(set(runs)) == len(runs)
     for run in runs:
@@ -58,9 +73,11 @@ def test_a_study_that_was_not_begun_names_models_that_exist(name):
         assert run.size in SIZES
 
 
-@pytest.mark.parametrize("name", [name for name in STUDIES if name != "comparison-11M"])
+@pytest.mark.parametrize("name", [name for name in STUDIES if name != "confirmation-11M"])
 def test_every_variant_of_a_study_can_be_built(name):
-    for settings in dict.fromkeys((run.contestant, run.length, run.settings) for run in STUDIES[name]({})):
+    for settings in dict.fromkeys(
+        (run.contestant, run.length, run.settings) for run in STUDIES[name](finished("comparison-3M"))
+    ):
         contestant, length, pairs = settings
         build_model(replace(FIRST, contestant=contestant, length=length, settings=pairs), vocab_size=100)
 
