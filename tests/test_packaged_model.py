@@ -8,11 +8,15 @@ from safetensors import safe_open
 from transformers import AutoTokenizer, pipeline
 
 import flash
-from flash.inference.fill_mask import MaskFiller, packaged_model
+from flash.corpus.tokenizer_loading import load_tokenizer
+from flash.errors import InputError
+from flash.inference.fill_mask import MaskFiller
 from flash.models.configuration_flash_quad import FLASHQuadConfig
+from flash.models.loading import load_masked_lm
+from flash.packaged import packaged_or_named
 from flash.training.recipes import load_recipe
 
-FOLDER = Path(packaged_model())
+FOLDER = Path(packaged_or_named("tiny-zh"))
 LARGEST_BYTES = 16_000_000
 
 
@@ -58,3 +62,12 @@ def test_it_knows_frequent_words(filler, text, answer):
 def test_transformers_loads_it_by_its_classes():
     fill_mask = pipeline("fill-mask", model=str(FOLDER), tokenizer=AutoTokenizer.from_pretrained(FOLDER))
     assert fill_mask("中华人民[MASK]和国")[0]["token_str"] == "共"
+
+
+def test_its_name_stands_for_it_unless_a_folder_is_called_so(tmp_path, monkeypatch):
+    assert load_tokenizer("tiny-zh").get_vocab() == AutoTokenizer.from_pretrained(FOLDER).get_vocab()
+    assert load_masked_lm("tiny-zh").num_parameters() == load_masked_lm(str(FOLDER)).num_parameters()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny-zh").mkdir()
+    with pytest.raises(InputError, match=r"from tiny-zh: the folder has no config\.json"):
+        load_masked_lm("tiny-zh")

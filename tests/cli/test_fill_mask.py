@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flash.cli import app
-from flash.inference.fill_mask import MaskFiller, packaged_model
+from flash.inference.fill_mask import MaskFiller
 
 TWO_MASKS = "今天的天[MASK]很好，我们一起去[MASK]园玩吧！"
 
@@ -88,7 +88,7 @@ def test_help_has_an_example():
 
 def test_without_a_model_the_one_that_comes_along_answers():
     expected = [MaskFiller().fill(text).in_brackets() for text in (TWO_MASKS, "[MASK]气")]
-    named = CliRunner().invoke(app, ["fill-mask", packaged_model(), TWO_MASKS, "[MASK]气"])
+    named = CliRunner().invoke(app, ["fill-mask", "tiny-zh", TWO_MASKS, "[MASK]气"])
     unnamed = CliRunner().invoke(app, ["fill-mask", TWO_MASKS, "[MASK]气"])
     piped = CliRunner().invoke(app, ["fill-mask"], input=f"{TWO_MASKS}\n[MASK]气\n")
     for result in (named, unnamed, piped):

@@ -11,6 +11,7 @@ import typer
 
 from flash.cli.console import BAD_INPUT_EXIT_CODE
 from flash.errors import InputError
+from flash.packaged import PACKAGED_MODEL
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +25,8 @@ EPILOG = "\n\n".join(
 
 def fill_mask(
     model: Annotated[
-        str | None,
-        typer.Argument(
-            help="Hub id or folder of a masked language model; none: the small Chinese one that comes with the package."
-        ),
-    ] = None,
+        str, typer.Argument(help="Hub id or folder of a masked language model; tiny-zh comes with the package.")
+    ] = PACKAGED_MODEL,
     text: Annotated[
         list[str] | None,
         typer.Argument(help="Sentences with one or more [MASK]; none: a line of standard input each."),
@@ -42,9 +40,9 @@ def fill_mask(
     from flash.inference.fill_mask import MaskFiller
 
     quiet_libraries()
-    if model is not None and "[MASK]" in model and not Path(model).exists():
+    if "[MASK]" in model and not Path(model).exists():
         text = [model, *(text or [])]  # no model is named
-        model = None
+        model = PACKAGED_MODEL
     filler = MaskFiller(model, tokenizer=tokenizer)
     if not text:
         # a line that is not UTF-8 then is one bad sentence, as such an argument is, and not the end of the stream

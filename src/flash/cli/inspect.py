@@ -11,7 +11,9 @@ EPILOG = "Example:  flashquad inspect build/demo/model --output build/demo/inspe
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(help="Hub id or folder of a masked language model of this package.")],
+    model: Annotated[
+        str, typer.Argument(help="Hub id or folder of a FLASH-Quad, FLASH or GAU-alpha model; tiny-zh is packaged.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder to make.")],
     inputs: Annotated[
         list[Path] | None,

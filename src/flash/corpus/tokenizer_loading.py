@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, BertTokenizerFast, PreTrainedTokenizerFa
 
 from flash.corpus.input_files import printable
 from flash.errors import InputError
+from flash.packaged import packaged_or_named
 
 # Ordinary words: whatever text a vocabulary was made from, it lacks few of these characters.
 _ORDINARY_CHINESE = "今天的天气很好，我们去公园玩"
@@ -30,14 +31,14 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
     """Load a tokenizer and check that a Chinese masked language model can use it.
 
     Args:
-        name_or_path: The id of a hub repository, a folder, or a file such as ``vocab.txt`` with one token a line,
-            which is read as BERT's uncased WordPiece.
+        name_or_path: The id of a hub repository, a folder, the model that comes with the package, or a file such as
+            ``vocab.txt`` with one token a line, which is read as BERT's uncased WordPiece.
 
     Raises:
         InputError: It cannot be found or read, lacks a special token, does not put one [CLS] before and one [SEP]
             after a text, or makes ordinary Chinese into [UNK].
     """
-    path = Path(name_or_path)
+    path = Path(packaged_or_named(str(name_or_path)))
     if path.is_file():
         tokenizer = _load_vocab(path)
     elif path.is_dir():

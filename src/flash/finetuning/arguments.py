@@ -100,7 +100,9 @@ class FinetuningArguments(TrainingArguments):
         if not self.task:
             raise InputError("--task is needed: a name such as tnews, or a YAML file (see docs/finetuning.md)")
         if not self.model:
-            raise InputError("--model is needed: the folder or hub id of a checkpoint to start from")
+            raise InputError(
+                "--model is needed: a checkpoint's folder or hub id, or tiny-zh, which comes with the package"
+            )
         if self.seeds < 1:
             raise InputError(f"--seeds must be at least 1, got {self.seeds}")
         if self.seed < 0:

@@ -19,6 +19,7 @@ from flash.finetuning.problems.problem import Encoded
 from flash.finetuning.reports import plus_minus, write_hardest, write_model_card, write_report
 from flash.finetuning.run import METRICS, MODEL, Run, task_trainer, train_run
 from flash.finetuning.task_file import write_task_file
+from flash.packaged import packaged_or_named
 from flash.tasks.metrics import mean_and_spread
 from flash.tasks.submission import submission_name, write_predictions, write_submission
 
@@ -133,8 +134,9 @@ def _clear(folder: Path) -> None:
 def _fingerprints(args: FinetuningArguments, data: TaskData) -> dict[str, str]:
     """Hash what the study is made of: the files, and the model where it is a folder."""
     files = {str(split.path): [split.path] for split in (data.train, data.dev, data.test) if split is not None}
-    if Path(args.model).is_dir():
-        weights = [path for path in Path(args.model).iterdir() if path.suffix in (".safetensors", ".bin", ".json")]
+    model = Path(packaged_or_named(args.model))
+    if model.is_dir():
+        weights = [path for path in model.iterdir() if path.suffix in (".safetensors", ".bin", ".json")]
         files[args.model] = sorted(path for path in weights if path.name != "trainer_state.json")
     hashes = {}
     for name, paths in files.items():

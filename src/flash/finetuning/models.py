@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 import flash  # noqa: F401  makes its models known to the Auto classes
 from flash.errors import InputError
 from flash.finetuning.problems.problem import Problem
+from flash.packaged import packaged_or_named
 
 # models whose position limit is not one: docs/decisions/0001
 _NO_LIMIT = ("flash_quad", "flash", "gau_alpha")
@@ -29,7 +30,7 @@ def load_task_tokenizer(name: str) -> PreTrainedTokenizerFast:
     """
     _check_folder(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(packaged_or_named(name))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"--model {name}: its tokenizer cannot be loaded: {_first_line(error)}") from error
     if not tokenizer.is_fast:
@@ -60,13 +61,14 @@ def load_task_model(
         InputError: The checkpoint cannot be loaded, or cannot take ``max_length`` tokens.
     """
     _check_folder(name)
+    source = packaged_or_named(name)
     settings: dict[str, Any] = problem.config_settings()
     if problem.head_labels():
         names = shown_labels(problem.head_labels(), label_names)
         settings |= {"id2label": dict(enumerate(names)), "label2id": {label: i for i, label in enumerate(names)}}
     try:
-        labels_before = AutoConfig.from_pretrained(name).id2label
-        config = AutoConfig.from_pretrained(name, **settings)
+        labels_before = AutoConfig.from_pretrained(source).id2label
+        config = AutoConfig.from_pretrained(source, **settings)
         limit = getattr(config, "max_position_embeddings", None)
         if config.model_type not in _NO_LIMIT and limit is not None and max_length > limit:
             raise InputError(
@@ -77,7 +79,7 @@ def load_task_model(
             return TaskModel(model, frozenset(key for key, _ in model.named_parameters()))
         with _without_load_report():
             model, report = problem.auto_class.from_pretrained(
-                name, config=config, ignore_mismatched_sizes=True, output_loading_info=True
+                source, config=config, ignore_mismatched_sizes=True, output_loading_info=True
             )
     except InputError:
         raise

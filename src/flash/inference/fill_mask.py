@@ -1,7 +1,6 @@
 """Fill the masks of a sentence."""
 
 from dataclasses import dataclass
-from importlib import resources
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -10,11 +9,7 @@ from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.data.vocabulary_check import check_vocabulary
 from flash.errors import InputError
 from flash.models.loading import load_masked_lm
-
-
-def packaged_model() -> str:
-    """Return the folder of the small Chinese masked language model that comes with the package."""
-    return str(resources.files("flash") / "assets" / "tiny-zh")
+from flash.packaged import PACKAGED_MODEL
 
 
 @dataclass
@@ -46,15 +41,14 @@ class MaskFiller:
     """A masked language model with its tokenizer.
 
     Args:
-        model: Hub id or folder of a model with its tokenizer; None for the one that comes with the package.
+        model: Hub id or folder of a model with its tokenizer; by default the one that comes with the package.
         tokenizer: Another tokenizer: hub id, folder or vocab.txt.
 
     Raises:
         InputError: No such model, or a tokenizer that does not match it.
     """
 
-    def __init__(self, model: str | None = None, *, tokenizer: str | None = None) -> None:
-        model = packaged_model() if model is None else model
+    def __init__(self, model: str = PACKAGED_MODEL, *, tokenizer: str | None = None) -> None:
         self.model: PreTrainedModel = load_masked_lm(model)
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(tokenizer or model)
         check_vocabulary(self.tokenizer, tokenizer or model, model_name=model, vocab_size=self.model.config.vocab_size)

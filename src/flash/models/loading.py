@@ -10,6 +10,7 @@ from transformers.utils import CONFIG_NAME
 
 from flash.errors import InputError
 from flash.models.checkpoint_folders import checkpoints_newest_first
+from flash.packaged import packaged_or_named
 
 # RuntimeError, EOFError and UnpicklingError: a damaged pytorch_model.bin; StrictDataclassError: a value in config.json
 _LOADING_ERRORS = (
@@ -27,20 +28,21 @@ def load_masked_lm(name: str, *, flag: str | None = None) -> PreTrainedModel:
     """Load a masked language model of any architecture, in evaluation mode.
 
     Args:
-        name: Hub id or folder.
+        name: Hub id, folder, or the model that comes with the package.
         flag: The flag that named the model, to begin the message of an error with.
 
     Raises:
         InputError: No such model, damaged files, or weights that do not fit ``config.json``.
     """
     refusal = f"{flag + ': ' if flag else ''}cannot load a masked language model from {name}"
-    folder = Path(name)
+    source = packaged_or_named(name)
+    folder = Path(source)
     if folder.is_dir() and not (folder / CONFIG_NAME).is_file():
         raise InputError(f"{refusal}: {_why_no_model(folder)}")
     try:
         # mismatched sizes are let through to be named below: the error that transformers raises only mentions them
         model, report = AutoModelForMaskedLM.from_pretrained(
-            name, output_loading_info=True, ignore_mismatched_sizes=True
+            source, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except _LOADING_ERRORS as error:
         raise InputError(f"{refusal}: {_reason(error, folder)}") from error
