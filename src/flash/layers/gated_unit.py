@@ -135,14 +135,15 @@ class GatedUnit(nn.Module, ABC):
         """
         hidden = self.norm(x) if self.norm_position == "pre" else x
         if self.shift_channels:
-            hidden = self._shift(hidden, context, state)
+            hidden = self._shift(_as_projected(hidden), context, state)
         gate, value, base = self._activate_and_split(self.in_proj(hidden))
         copies = tuple(copy.to(value.dtype) for copy in self.offset_scale(base))
         if context.rotary is not None:
             copies = tuple(apply_rotary(copy, *context.rotary) for copy in copies)
         attended, weights = self.attend(copies, value, context, state)
-        branch = self.out_proj(self._gate(attended, gate)).to(x.dtype)
-        out = x + dropout(branch, self.hidden_dropout, self.training)
+        branch = self.out_proj(self._gate(attended, gate))
+        # the sum of two dtypes has the wider one: a pass less on a GPU than a conversion before it
+        out = (x + dropout(branch, self.hidden_dropout, self.training)).to(x.dtype)
         return (out if self.norm_position == "pre" else self.norm(out)), weights
 
     def _activate_and_split(self, projected: Tensor) -> tuple[Tensor, ...]:
@@ -180,3 +181,9 @@ class GatedUnit(nn.Module, ABC):
             last = hidden[:, -1, : self.shift_channels]
             state.shifted = last if context.mask is None else last * context.mask[:, -1:]
         return shifted
+
+
+def _as_projected(x: Tensor) -> Tensor:
+    """Convert to what autocast would give the projection: half as many bytes to move on the way there."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x

@@ -116,12 +116,11 @@ def blocked_forward(
         line = scores.line(run)
         for queries, keys in run.blocks(causal):
             weights = scores.roots(run, line, queries, keys).square_()
-            summed = weights @ run.rows(value)[:, keys]
+            summed = torch.bmm(weights, run.rows(value)[:, keys], out=run.rows(out)[:, queries])
             if row_sum:
                 sums = weights.sum(dim=-1, dtype=wide).clamp(min=SMALLEST_ROW_SUM)
                 run.rows(row_sums)[:, queries] = sums
-                summed = summed / sums[..., None]
-            run.rows(out)[:, queries] = summed
+                summed.div_(sums[..., None])
     return out, row_sums
 
 
@@ -166,42 +165,42 @@ def blocked_backward(
                 shared = run.rows(inner)[:, queries, None] / sums
                 grad_weights = (grad_out @ run.rows(value).to(wide)[:, keys].mT - shared).to(value.dtype)
                 grad_out = grad_out.to(value.dtype)
-            value_sum.add(keys, roots.square().mT @ grad_out)
+            value_sum.add(keys, roots.square().mT, grad_out)
             grad_scores = grad_weights.mul_(roots)  # half of it: d(root^2) = 2 root d(root)
             if row_factor is not None:
                 grad_scores.mul_(run.rows(row_factor)[:, queries, None])
             if grad_line is not None:
                 sums = _sum_along_diagonals(grad_scores.sum(dim=0, dtype=wide))
                 grad_line[run.reach(queries, keys)].add_(sums, alpha=2.0)
-            run.rows(grad_query)[:, queries] = (grad_scores @ run.rows(key)[:, keys]).mul_(2.0 * scale)
-            key_sum.add(keys, (grad_scores.mT @ run.rows(query)[:, queries]).mul_(2.0 * scale))
+            torch.bmm(grad_scores, run.rows(key)[:, keys], out=run.rows(grad_query)[:, queries])
+            key_sum.add(keys, grad_scores.mT, run.rows(query)[:, queries])
         key_sum.finish()
         value_sum.finish()
         if grad_line is not None:
             _add_line(grad_diagonals, grad_line)
-    return grad_query, grad_key, grad_value, grad_diagonals
+    return grad_query.mul_(2.0 * scale), grad_key.mul_(2.0 * scale), grad_value, grad_diagonals
 
 
 class _Sum:
-    """Adds up blocks in float32 at least, and without a copy where there is only one."""
+    """Adds up the products of blocks in float32 at least, and without a copy where there is only one."""
 
     def __init__(self, result: Tensor) -> None:
         self.result = result
         self.total: Tensor | None = None
         self.blocks = 0
 
-    def add(self, rows: slice, block: Tensor) -> None:
-        """Add ``block`` to the first rows."""
+    def add(self, rows: slice, left: Tensor, right: Tensor) -> None:
+        """Add ``left @ right`` to the first rows."""
         self.blocks += 1
-        if self.blocks == 1 and block.shape == self.result.shape:
-            self.result.copy_(block)
+        if self.blocks == 1 and left.shape[1] == self.result.shape[1]:
+            torch.bmm(left, right, out=self.result)
             return
         if self.total is None:
-            wide = torch.promote_types(block.dtype, torch.float32)
+            wide = torch.promote_types(right.dtype, torch.float32)
             self.total = torch.zeros_like(self.result, dtype=wide)
             if self.blocks > 1:
                 self.total.copy_(self.result)
-        self.total[:, rows] += block
+        self.total[:, rows] += left @ right
 
     def finish(self) -> None:
         """Write the sum."""
