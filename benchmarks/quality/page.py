@@ -19,7 +19,7 @@ from generated_page import DOCS, write_or_compare
 from runs import read_records
 from studies import STUDIES, Records
 from summary import summarize
-from tables import TABLES, describe
+from tables import TABLES, length_study
 
 RESULTS = Path(__file__).parents[1] / "results"
 RECORDS = RESULTS / "quality_runs.jsonl"
@@ -40,12 +40,10 @@ def draw(records: Records) -> None:
         draw_curves(confirmed, figures / "quality-curves-11M.png")
     inspections = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in INSPECTIONS.items()}
     draw_signal(inspections, figures / "quality-signal.png")
-    lengths = list(STUDIES["lengths"](records))
-    trained_at_one = [run for run in lengths if run.evaluate_at and run in records]
-    if trained_at_one:
-        matched = {run.length: records[run]["loss"] for run in lengths if not run.evaluate_at and run in records}
-        summaries = summarize(records, trained_at_one, label=describe)
-        draw_lengths(summaries, figures / "quality-lengths.png", trained_at=trained_at_one[0].length, matched=matched)
+    normalizers, matched = length_study(records)
+    if normalizers:
+        trained_at = normalizers[0].runs[0].length
+        draw_lengths(normalizers, figures / "quality-lengths.png", trained_at=trained_at, matched=matched)
 
 
 def fill(text: str, records: Records) -> str:

@@ -35,6 +35,14 @@ class Tuned:
         """Average ``loss``, ``accuracy`` or ``seconds`` over the seeds."""
         return mean(record[name] for record in self.records)
 
+    def losses_by_length(self) -> dict[int, float]:
+        """Average the loss over the seeds at each length of the validation rows, that of training among them."""
+        measured = [
+            {int(length): found["loss"] for length, found in record["lengths"].items()} | {run.length: record["loss"]}
+            for run, record in zip(self.runs, self.records, strict=True)
+        ]
+        return {length: mean(losses[length] for losses in measured) for length in sorted(measured[0])}
+
     def spread_of(self, name: str) -> float | None:
         """Return the standard deviation over the seeds; None of one seed."""
         values = [record[name] for record in self.records]

@@ -68,6 +68,27 @@ def variants_table(records: Records, runs: Iterable[Run]) -> str:
     return markdown_table(["variant", "best rate", "loss (nats)", "against the first", "accuracy (%)", "seeds"], rows)
 
 
+def length_study(records: Records) -> tuple[list[Tuned], dict[int, float]]:
+    """Return the models trained at one length, and the loss of the recommended one trained and measured at others."""
+    runs = [run for run in STUDIES["lengths"](records) if run in records]
+    normalizers = summarize(records, [run for run in runs if run.evaluate_at], label=describe)
+    matched = summarize(records, [run for run in runs if not run.evaluate_at])
+    return normalizers, {tuned.runs[0].length: tuned.mean_of("loss") for tuned in matched}
+
+
+def lengths_table(records: Records) -> str:
+    """Give the loss of models trained at one length at all others, and what training at that length would give."""
+    normalizers, matched = length_study(records)
+    lengths = sorted({length for tuned in normalizers for length in tuned.losses_by_length()})
+    rows = []
+    for tuned in normalizers:
+        losses = tuned.losses_by_length()
+        rows.append([tuned.label, *(f"{losses[length]:.3f}" for length in lengths), str(len(tuned.runs))])
+    trained_there = [f"{matched[length]:.3f}" if length in matched else "" for length in lengths]
+    rows.append(["recommended, trained at that length", *trained_there, ""])
+    return markdown_table(["normaliser", *map(str, lengths), "seeds"], rows)
+
+
 def difference(tuned: Tuned, other: Tuned) -> float:
     """Average the difference in loss over the seeds that both have; equal seeds saw equal batches."""
     losses = {run.seed: record["loss"] for run, record in zip(other.runs, other.records, strict=True)}
@@ -94,5 +115,10 @@ def _of(study: str, write: Callable[[Records, str], str]) -> Callable[[Records],
 TABLES: dict[str, Callable[[Records], str]] = {
     "comparison-3M": _of("comparison-3M", comparison_table),
     "rates-3M": _of("comparison-3M", sweep_table),
+    "confirmation-11M": _of("confirmation-11M", comparison_table),
+    "confirmation-512": _of("confirmation-512", comparison_table),
+    "confirmation-2048": _of("confirmation-2048", comparison_table),
+    "outer-norms": lambda records: variants_table(records, STUDIES["outer-norms"](records)),
+    "lengths": lengths_table,
     "one-rate": one_rate_table,
 }
