@@ -68,19 +68,23 @@ def comparison(records: Records, size: str, length: int = 128, contestants: tupl
 def confirmation(
     records: Records, size: str, length: int = 128, contestants: tuple[str, ...] = COMPARED, seeds: int = 2
 ) -> list[Run]:
-    """Compare the contestants elsewhere, each at the rate that won ``comparison-3M``, then with other seeds.
+    """Compare the contestants elsewhere, at the rate that won ``comparison-3M`` and, without Muon, at half of it.
 
-    The rates are not tuned again: a run here costs as much as the four of a search there. None before they are known.
+    A run here costs as much as the four of a search there. Muon's rate is one of the size of an update, whatever the
+    width; AdamW's falls with it. There are no runs before the rates are known.
     """
-    runs = []
-    for seed in SEEDS[:seeds]:
-        for contestant in contestants:
-            first = Run(contestant, "3M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS)
-            rates = rates_to_try(records, first, MUON_RATES if CONTESTANTS[contestant].muon else ADAMW_RATES)
-            rate = best_rate(records, first, rates)
-            if rate is not None:
-                runs.append(replace(first, size=size, length=length, learning_rate=rate, seed=seed))
-    return runs
+    first_seed: list[Run] = []
+    others: list[Run] = []
+    for contestant in contestants:
+        first = Run(contestant, "3M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS)
+        muon = CONTESTANTS[contestant].muon
+        rate = best_rate(records, first, rates_to_try(records, first, MUON_RATES if muon else ADAMW_RATES))
+        if rate is not None:
+            here = replace(first, size=size, length=length)
+            rates = (rate,) if muon or size == "3M" else (rate, rate / 2)
+            first_seed += [replace(here, learning_rate=tried) for tried in rates]
+            others += other_seeds(records, here, rates, SEEDS[1:seeds])
+    return first_seed + others
 
 
 # What is changed of the recommended FLASH-Quad; the first changes nothing.
