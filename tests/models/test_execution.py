@@ -107,6 +107,17 @@ def test_a_causal_model_gives_the_same_too(family):
             torch.testing.assert_close(found, expected, **FLOAT64)
 
 
+@pytest.mark.parametrize("family", ["flash_quad", "flash"])
+@pytest.mark.parametrize("kind", ["padding", "packed"])
+def test_one_row_of_positions_stands_for_all_rows(family, kind):
+    positions = torch.arange(11).flip(0)[None]
+    for model in both(CURED, family):
+        found, expected = (
+            model(**batches()[kind], position_ids=given).logits for given in (positions, positions.expand(3, 11))
+        )
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
 def test_what_is_padding_is_zero_where_it_was_left_out():
     _, model = both(CURED)
     mask = torch.tensor([[1] * 6 + [0] * 5])
