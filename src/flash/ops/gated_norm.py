@@ -42,11 +42,10 @@ class _GatedNorm(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         x, gate, weight, ctx.eps = inputs
         ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, gate, weight, output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         x, gate, weight, inverse = ctx.saved_tensors
         if torch.is_grad_enabled():  # a gradient of this gradient is asked for
             return *torch.func.vjp(partial(_formula, eps=ctx.eps), x, gate, weight)[1](grad), None
