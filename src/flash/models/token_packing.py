@@ -62,6 +62,7 @@ def pack_tokens(
     gaps = (index.diff() != 1) & (sequence.diff() == 0)
     if gaps.any() or not len(index):
         return None
-    sequences = Sequences.of_lengths(counts[order].tolist(), index.device)
+    lengths = counts[order].tolist()
+    sequences = Sequences.of_lengths(lengths, index.device)
     begin = (counts.cumsum(dim=0) - counts)[order][sequences.numbers()]
-    return TokenPacking(index[begin + sequences.positions()].to(device), sequences.to(device), shape)
+    return TokenPacking(index[begin + sequences.positions()].to(device), Sequences.of_lengths(lengths, device), shape)
