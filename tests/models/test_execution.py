@@ -175,6 +175,21 @@ def test_an_explicit_wish_that_cannot_be_met_says_why(build, batch, message):
     model(random_tokens(1, 4), **batch)
 
 
+@pytest.mark.parametrize(
+    ("length", "batch", "message"),
+    [
+        (6, {}, "a length that is no multiple of the chunk size in a compiled graph"),
+        (8, {"attention_mask": torch.ones(1, 8, dtype=torch.bool)}, "a padding mask in a compiled graph"),
+        (8, {"seq_idx": torch.zeros(1, 8, dtype=torch.long)}, r"packed rows \(seq_idx\) in a compiled graph"),
+    ],
+)
+def test_what_a_graph_of_flash_cannot_know_is_named(length, batch, message, monkeypatch):
+    model = FLASHModel(FLASHConfig(**SIZES, chunk_size=4, pad_token_id=None, attention_backend="blocked"))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    with pytest.raises(InputError, match=message):
+        model(random_tokens(1, length), **batch)
+
+
 @pytest.mark.parametrize("backend", ["fused", "materialized"])
 def test_the_kernels_name_what_they_lack_on_a_cpu(monkeypatch, backend):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)

@@ -136,6 +136,12 @@ def test_outputs_and_gradients_err_at_most_twice_as_much_as_the_reference(implem
     assert_errs_like_reference(implementation, batch([33, 0, 1, 65], **options))
 
 
+def test_a_row_of_weights_next_to_nothing_is_not_blown_up_by_its_sum(implementation):
+    given = batch([33], row_sum=True)
+    given.options["scale"] = 1e-7  # sums of 1e-13
+    assert_errs_like_reference(implementation, given)
+
+
 def test_sequences_of_equal_length(implementation):
     assert_errs_like_reference(implementation, batch([33, 33], bias=True, key_mask=True))
 
