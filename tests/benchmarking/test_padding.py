@@ -38,6 +38,7 @@ def test_lengths_come_from_a_file_and_are_cut_to_the_width(tmp_path):
         (None, "neither a file nor one of headlines"),
         (b"", "the file is empty"),
         (b"3\n0\n", "number 2: '0' is no positive number"),
+        (b"3\n" + b"9" * 5000, "number 2: .9{40}. is no positive number"),
         (b"3\nten\n", "number 2: 'ten' is no positive number"),
         (b"\xff\xfe\x00", "not a text file"),
     ],

@@ -77,7 +77,25 @@ def test_another_csv_is_refused(file):
         file.read()
 
 
-@pytest.mark.parametrize(("old", "new"), [(",64,", ",many,"), ("1 2 4", "1 two 4"), (",abc,", ",")])
+def test_what_is_no_text_is_refused(file):
+    file.path.parent.mkdir()
+    file.path.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"times\.csv: no text in UTF-8"):
+        file.read()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (",64,", ",many,"),
+        ("1 2 4", "1 two 4"),
+        ("1 2 4", "1 0 4"),
+        ("1 2 4", "1 nan 4"),
+        ("1 2 4", ""),
+        (",ok,", ",failed,"),
+        (",abc,", ","),
+    ],
+)
 def test_a_line_changed_by_hand_is_named(file, old, new):
     file.append([timing()])
     text = file.path.read_text(encoding="utf-8")

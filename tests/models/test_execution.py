@@ -107,6 +107,17 @@ def test_a_causal_model_gives_the_same_too(family):
             torch.testing.assert_close(found, expected, **FLOAT64)
 
 
+@pytest.mark.parametrize("family", ["flash_quad", "flash"])
+@pytest.mark.parametrize("kind", ["padding", "packed"])
+def test_one_row_of_positions_stands_for_all_rows(family, kind):
+    positions = torch.arange(11).flip(0)[None]
+    for model in both(CURED, family):
+        found, expected = (
+            model(**batches()[kind], position_ids=given).logits for given in (positions, positions.expand(3, 11))
+        )
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
 def test_what_is_padding_is_zero_where_it_was_left_out():
     _, model = both(CURED)
     mask = torch.tensor([[1] * 6 + [0] * 5])
@@ -162,6 +173,21 @@ def test_an_explicit_wish_that_cannot_be_met_says_why(build, batch, message):
         model(random_tokens(1, 4), **batch)
     model.config.attention_backend = "auto"
     model(random_tokens(1, 4), **batch)
+
+
+@pytest.mark.parametrize(
+    ("length", "batch", "message"),
+    [
+        (6, {}, "a length that is no multiple of the chunk size in a compiled graph"),
+        (8, {"attention_mask": torch.ones(1, 8, dtype=torch.bool)}, "a padding mask in a compiled graph"),
+        (8, {"seq_idx": torch.zeros(1, 8, dtype=torch.long)}, r"packed rows \(seq_idx\) in a compiled graph"),
+    ],
+)
+def test_what_a_graph_of_flash_cannot_know_is_named(length, batch, message, monkeypatch):
+    model = FLASHModel(FLASHConfig(**SIZES, chunk_size=4, pad_token_id=None, attention_backend="blocked"))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    with pytest.raises(InputError, match=message):
+        model(random_tokens(1, length), **batch)
 
 
 @pytest.mark.parametrize("backend", ["fused", "materialized"])

@@ -1,8 +1,9 @@
 """Compile the kernels for GPUs that need not be there; print a line of JSON for each: what it takes of the device.
 
-    python tests/ops/kernel_compilation.py CAPABILITY [last]
+    python tests/ops/kernel_compilation.py CAPABILITY [last] [widest]
 
-CAPABILITY is 80 or 90; with ``last`` only the tiling of each kernel that needs least. A program of its own, because a
+CAPABILITY is 80 or 90; with ``last`` only the tiling of each kernel that needs least; with ``widest`` for the widest
+keys that the kernels take, which get no other tiling than the last. A program of its own, because a
 process that imported Triton for its interpreter cannot compile.
 """
 
@@ -19,6 +20,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from flash.ops.backends import WIDEST_KEY
 from flash.ops.quadratic_attention.kernels_backward import score_gradients_kernel
 from flash.ops.quadratic_attention.kernels_tuning import TILINGS, Tiling
 
@@ -47,7 +49,7 @@ POINTERS = {2: "*bf16", 4: "*fp32"}
 def compile_for(
     capability: int, kernel: Any, tiling: Tiling, itemsize: int, absent: set[str], more_sizes: dict[str, int]
 ) -> dict[str, Any]:
-    """Compile one kernel for d = 768, s = 128, in bfloat16 or float32; every pointer and stride a multiple of 16."""
+    """Compile one kernel for the ``SIZES`` in bfloat16 or float32; every pointer and stride a multiple of 16."""
     sizes = SIZES | tiling.blocks | more_sizes
     signature, constants, attributes = {}, {}, {}
     for place, name in enumerate(kernel.arg_names):
@@ -95,5 +97,7 @@ def compile_all(capability: int, *, last: bool) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    for resources in compile_all(int(sys.argv[1]), last=sys.argv[2:] == ["last"]):
+    if "widest" in sys.argv:
+        SIZES |= {"S": WIDEST_KEY, "BLOCK_S": WIDEST_KEY}
+    for resources in compile_all(int(sys.argv[1]), last="last" in sys.argv):
         print(json.dumps(resources), flush=True)

@@ -77,6 +77,40 @@ def test_every_dtype_errs_at_most_twice_as_much_as_the_formula_in_it(name, dtype
         assert relative_error(found, true) <= 2 * relative_error(plain, true) + torch.finfo(dtype).eps
 
 
+@for_each_case
+def test_inputs_that_need_no_gradient_are_left_out_of_second_derivatives(name):
+    function, _, _ = CASES[name]
+    inputs = inputs_of(name)
+    for frozen in inputs[1:]:
+        frozen.requires_grad_(False)
+        assert torch.autograd.gradgradcheck(function, inputs)
+        frozen.requires_grad_()
+
+
+@for_each_case
+def test_function_transforms_give_the_gradients_of_backward(name):
+    function, _, _ = CASES[name]
+    inputs = inputs_of(name)
+
+    def loss(*inputs):
+        return function(*inputs).square().sum()
+
+    places = tuple(range(len(inputs)))
+    expected = torch.autograd.grad(loss(*inputs), inputs)
+    found = torch.func.grad(loss, argnums=places)(*inputs)
+    torch.testing.assert_close(found, expected, **FLOAT64)
+    direction = [normal(*x.shape, seed=5) for x in inputs]
+
+    def slope(*inputs):
+        gradients = torch.func.grad(loss, argnums=places)(*inputs)
+        return sum((x * y).sum() for x, y in zip(gradients, direction, strict=True))
+
+    again = torch.func.grad(slope)(*inputs)
+    gradients = torch.autograd.grad(loss(*inputs), inputs, create_graph=True)
+    product = sum((x * y).sum() for x, y in zip(gradients, direction, strict=True))
+    torch.testing.assert_close(again, torch.autograd.grad(product, inputs)[0], **FLOAT64)
+
+
 @pytest.mark.usefixtures("without_shape_checks")
 @for_each_case
 def test_compiled_code_gives_the_same(name):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from flash.errors import InputError
+from flash.ops.backends import kernels_obstacle
 from flash.ops.quadratic_attention import quadratic_attention
 from flash.ops.relative_bias import toeplitz_bias
 from flash.ops.visibility import visible_pairs
@@ -18,8 +20,7 @@ from helpers import FLOAT32, normal, relative_error
 
 pytest.importorskip("triton", reason="the kernels need triton")
 
-from flash.ops.quadratic_attention import fused, materialized
-from flash.ops.quadratic_attention.kernel_inputs import check_device
+from flash.ops.quadratic_attention import fused, kernels_tuning, materialized
 from flash.ops.quadratic_attention.kernels_tuning import TILINGS
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -135,6 +136,12 @@ def test_outputs_and_gradients_err_at_most_twice_as_much_as_the_reference(implem
     assert_errs_like_reference(implementation, batch([33, 0, 1, 65], **options))
 
 
+def test_a_row_of_weights_next_to_nothing_is_not_blown_up_by_its_sum(implementation):
+    given = batch([33], row_sum=True)
+    given.options["scale"] = 1e-7  # sums of 1e-13
+    assert_errs_like_reference(implementation, given)
+
+
 def test_sequences_of_equal_length(implementation):
     assert_errs_like_reference(implementation, batch([33, 33], bias=True, key_mask=True))
 
@@ -218,6 +225,59 @@ def test_the_same_inputs_give_the_same_bits(implementation):
         assert torch.equal(first, second)
 
 
+def test_autocast_does_not_change_the_products(implementation):
+    given = batch([40], bias=True, row_sum=True)
+    options = given.bounds | cast(given.options, torch.float32)
+    expected = with_gradients(implementation, given.inputs, torch.float32, **options)
+    with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
+        found = with_gradients(implementation, given.inputs, torch.float32, **options)
+    for ours, true in zip(found, expected, strict=True):
+        assert torch.equal(ours, true)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_an_input_alone_has_the_gradient_that_it_has_among_the_others(implementation, place):
+    given = batch([9, 33], bias=True, row_sum=True)
+    options = given.bounds | cast(given.options, torch.float32)
+    expected = with_gradients(implementation, given.inputs, torch.float32, **options)[1 + place]
+    leaves = [tensor.to(DEVICE, torch.float32) for tensor in given.inputs]
+    leaves[place].requires_grad_()
+    output = implementation(*leaves, **options)
+    (found,) = torch.autograd.grad(output, leaves[place], normal(42, 12, seed=9).bfloat16().to(output))
+    assert torch.equal(found, expected)
+
+
+def test_a_gradient_of_the_gradients_is_refused(implementation):
+    given = batch([5])
+    leaves = [tensor.to(DEVICE, torch.float32).requires_grad_() for tensor in given.inputs]
+    output = implementation(*leaves, **given.bounds, **given.options)
+    (gradient,) = torch.autograd.grad(output.square().sum(), leaves[0], create_graph=True)
+    with pytest.raises(InputError, match=r"can be differentiated once: .*attention_backend='reference'"):
+        gradient.sum().backward()
+
+
+def test_a_deterministic_run_takes_the_first_tiling_without_trials(monkeypatch):
+    kernel = fused.attend_kernel
+    first, last = TILINGS[kernel][4]
+    monkeypatch.setattr(kernels_tuning, "fitting_tilings", lambda *_: [last, first])
+    trials = []
+    monkeypatch.setattr(kernels_tuning, "_tuned_kernel", lambda _, tilings, *__: trials.append(tilings) or kernel)
+    ran = []
+
+    class Recorder:
+        def __getitem__(self, grid):
+            return lambda **given: ran.append((given["SKIP"], given["num_stages"]))
+
+    launch = partial(kernels_tuning.launch, Recorder(), lambda _: 1, {}, like=torch.ones(1), tuning_key=())
+    torch.use_deterministic_algorithms(True)
+    try:
+        launch()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert ran == [(last.blocks["SKIP"], last.num_stages)]
+    assert not trials
+
+
 def test_a_divisor_keeps_weights_beyond_half_precision_in_its_range(implementation):
     dtype = torch.float16 if DEVICE.type == "cuda" else torch.float32
     query = key = torch.full((64, 128), 24.0, dtype=dtype, device=DEVICE)
@@ -283,7 +343,7 @@ def test_strided_and_expanded_inputs(implementation):
 
 @pytest.mark.skipif(DEVICE.type == "cuda", reason="a device has no pages that take no memory")
 def test_offsets_beyond_int32(implementation, tmp_path):
-    rows, stride = 260, 2**31 // 256
+    rows, stride = 286, 2**31 // 256  # the last sequence begins at row 260
     with (tmp_path / "mostly holes").open("wb") as file:
         file.truncate(rows * stride * 4)
     value = torch.from_file(file.name, shared=True, size=rows * stride).view(rows, stride)[:, :16]
@@ -291,8 +351,10 @@ def test_offsets_beyond_int32(implementation, tmp_path):
     value[:] = given.inputs[2]
     query, key = (tensor.float() for tensor in given.inputs[:2])
     options = given.bounds | given.options
-    actual = implementation(query, key, value, **options)
-    assert torch.equal(actual, implementation(query, key, value.contiguous(), **options))
+    query.requires_grad_()
+    runs = [implementation(query, key, given, **options) for given in (value, value.contiguous())]
+    assert torch.equal(*runs)
+    assert torch.equal(*(torch.autograd.grad(out.sum(), query)[0] for out in runs))
 
 
 def test_no_tokens_give_no_outputs_and_zero_gradients(implementation):
@@ -327,8 +389,11 @@ def wrong(**changes):
     ("changes", "message"),
     [
         ({"value": torch.ones(6, 8, dtype=torch.bfloat16)}, "cast them before"),
-        ({name: torch.ones(6, 8).double() for name in ("query", "key", "value")}, "got torch.float64"),
-        ({"query": torch.ones(6, 300), "key": torch.ones(6, 300)}, "must be 1 to 256 for the kernels, got 300"),
+        ({name: torch.ones(6, 8).double() for name in ("query", "key", "value")}, "float16, got torch.float64"),
+        (
+            {"query": torch.ones(6, 300), "key": torch.ones(6, 300)},
+            "the kernels take a query_key_dim of 1 to 256, got 300: choose backend 'blocked'",
+        ),
         ({"diagonals": torch.ones(4)}, "odd length 2 L - 1, got 4"),
         ({"cumulative_lengths": torch.tensor([0, 6])}, "int32 of shape"),
         ({"longest": 5}, "got 5: 1 sequences of it cannot hold 6 tokens"),
@@ -341,14 +406,15 @@ def test_what_the_kernels_cannot_compute_is_refused(implementation, changes, mes
 
 
 def test_devices_that_cannot_run_the_kernels_are_refused(monkeypatch):
-    with pytest.raises(InputError, match="TRITON_INTERPRET=1"):
-        check_device(torch.device("cpu"), torch.float32, interpreted=False)
-    with pytest.raises(InputError, match=r"right in float32 only, got torch\.bfloat16"):
-        check_device(torch.device("cpu"), torch.bfloat16, interpreted=True)
+    def obstacle(device, dtype, interpreted):
+        return kernels_obstacle(torch.device(device), dtype, 64, interpreted=interpreted)
+
+    assert obstacle("cpu", torch.float32, interpreted=True) is None
+    assert "TRITON_INTERPRET=1" in obstacle("cpu", torch.float32, interpreted=False)
+    assert "right in float32 only, got torch.bfloat16" in obstacle("cpu", torch.bfloat16, interpreted=True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
-    with pytest.raises(InputError, match=r"need compute capability 8\.0, Tesla T4 has 7\.5"):
-        check_device(torch.device("cuda"), torch.float32, interpreted=False)
+    assert "need compute capability 8.0, Tesla T4 has 7.5" in obstacle("cuda", torch.float32, interpreted=False)
 
 
 def compiled_inputs():

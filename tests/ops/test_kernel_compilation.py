@@ -37,6 +37,12 @@ def test_the_smallest_tilings_compile_for_hopper_within_the_memory_they_promise(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("capability", "available_kib"), [("80", 99), ("90", 227)])
+def test_the_widest_keys_fit_into_the_memory_of_a_device(capability, available_kib):
+    assert max(line["shared_kib"] for line in resources(capability, "last", "widest")) <= available_kib
+
+
+@pytest.mark.slow
 def test_all_tilings_compile_for_hopper_without_spilling_in_half_precision():
     assert_within_promise(resources("90"))
 

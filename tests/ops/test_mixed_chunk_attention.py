@@ -3,11 +3,13 @@ import torch
 
 from flash.ops.linear_attention import LinearState
 from flash.ops.mixed_chunk_attention import mixed_chunk_attention
+from flash.ops.mixed_chunk_attention.packed import packed_mixed_chunk_attention
 from flash.ops.quadratic_attention import Weighting, quadratic_attention
+from flash.ops.sequences import Sequences
 
 import transcription_attention
 import transcription_flash
-from helpers import EXACT, FLOAT64, normal
+from helpers import EXACT, FLOAT64, normal, relative_error
 
 N, S, E, CHUNK = 11, 4, 5, 4
 WEIGHTING = Weighting("squared_relu", "inverse_sqrt_dim", "true_length", longest=CHUNK, dim=S)
@@ -49,6 +51,23 @@ def by_pairs(quad_query, quad_key, lin_query, lin_key, value, *, causal, mask, b
         max_position_embeddings=constant or 1,
     )
     return (quadratic + linear) @ value
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_packed_sequences_err_in_half_precision_at_most_twice_as_much_as_the_definition(dtype):
+    # the keys that are seen divide the scores, and bfloat16 has no number between 258 and 260
+    length, weighting = 259, Weighting("squared_relu", "inverse_sqrt_dim", "true_length", longest=300, dim=S)
+    inputs = [normal(1, length, width, seed=seed).abs().to(dtype) for seed, width in enumerate([S] * 4 + [E])]
+    settings = {"chunk_size": length, "weighting": weighting, "causal": False}
+    exact = mixed_chunk_attention(*(x.double() for x in inputs), **settings)[0]
+    definition = mixed_chunk_attention(*inputs, **settings)[0]
+    sequences = Sequences.rows(1, length, torch.device("cpu"))
+    found = packed_mixed_chunk_attention(
+        *(x[0] for x in inputs), sequences=sequences, chunks=sequences.cut(length), backend="blocked", **settings
+    )
+    assert relative_error(found[None], exact) <= 2 * relative_error(definition, exact)
+    # and no error that all outputs share
+    assert abs((found / exact[0] - 1).mean()) < torch.finfo(dtype).eps / 8
 
 
 @pytest.mark.parametrize("causal", [False, True])

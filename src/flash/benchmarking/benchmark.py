@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,8 +66,9 @@ def run_benchmark(
         raise InputError("--memory and --lengths-from are two measurements; ask for one at a time")
     device = find_device(settings.device)
     if threads is not None:
-        if threads < 1:
-            raise InputError(f"--threads must be at least 1, got {threads}")
+        cores = os.cpu_count() or 1
+        if not 1 <= threads <= cores:
+            raise InputError(f"--threads must be at least 1 and at most {cores}, the cores here, got {threads}")
         torch.set_num_threads(threads)
     conditions = Conditions(
         size=settings.size,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -131,8 +132,8 @@ def memory_limit(gib: float | None, device: torch.device) -> Iterator[None]:
         device: A GPU has a memory of its own, whose end is an error anyway: nothing is limited. Nor is it on a system
             that knows no such limit.
     """
-    if gib is not None and not gib > 0:
-        raise InputError(f"--memory-limit must be above 0 GiB, got {gib}")
+    if gib is not None and not 0 < gib < math.inf:
+        raise InputError(f"--memory-limit must be a number of GiB above 0, got {gib}")
     if device.type != "cpu" or sys.platform != "linux":
         if gib is not None:
             raise InputError("--memory-limit is for --device cpu on Linux; leave it out")

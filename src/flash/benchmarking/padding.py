@@ -27,6 +27,7 @@ from flash.models.losses import NOT_SCORED
 DISTRIBUTIONS: dict[str, tuple[int, ...]] = {
     "headlines": (4, 12, 14, 16, 17, 19, 20, 21, 22, 24, 25, 26, 27, 28, 29, 30, 31, 32, 32, 34, 60),
 }
+_MOST_DIGITS = 18  # of a number in a file
 
 
 def draw_lengths(distribution: str, count: int, *, longest: int, seed: int = 0) -> list[int]:
@@ -136,8 +137,8 @@ def _read_lengths(path: Path) -> list[int]:
     except UnicodeDecodeError:
         raise InputError(f"--lengths-from {path}: not a text file; it needs a length in tokens a line") from None
     for number, line in enumerate(lines, start=1):
-        if not line.isdecimal() or int(line) < 1:
-            raise InputError(f"--lengths-from {path}, number {number}: {line!r} is no positive number of tokens")
+        if not line.isdecimal() or len(line) > _MOST_DIGITS or int(line) < 1:
+            raise InputError(f"--lengths-from {path}, number {number}: {line[:40]!r} is no positive number of tokens")
     if not lines:
         raise InputError(f"--lengths-from {path}: the file is empty; it needs a length in tokens a line")
     return [int(line) for line in lines]

@@ -103,6 +103,9 @@ class Timing(Point):
         "share_of_product_rate",
     )
 
+    def __post_init__(self) -> None:
+        _check_measured(self.status, self.seconds)
+
     @property
     def rates(self) -> list[float]:
         """Tokens a second of each round."""
@@ -161,7 +164,7 @@ class Padding(Point):
         distribution: Of the lengths: a name, or the name of a file.
         real_tokens: Tokens of the batch that are not padding.
         padded_seconds: One a round.
-        packed_seconds: The same sequences packed into fewer rows, in the same rounds.
+        packed_seconds: Of the same batch in the same rounds, by a model that leaves padding out.
     """
 
     distribution: str
@@ -171,6 +174,9 @@ class Padding(Point):
 
     derived_columns: ClassVar[tuple[str, ...]] = tuple(f"ratio_{name}" for name in QUANTILES)
 
+    def __post_init__(self) -> None:
+        _check_measured(self.status, self.padded_seconds)
+
     @property
     def ratios(self) -> list[float]:
         """How many times as fast without padding, round by round; empty for a model that cannot be packed."""
@@ -179,6 +185,11 @@ class Padding(Point):
     def derived(self) -> dict[str, Any]:
         """Return median and spread of the ratio."""
         return _named("ratio", self.ratios)
+
+
+def _check_measured(status: str, seconds: Sequence[float]) -> None:
+    if (status == "ok") != bool(seconds):
+        raise ValueError(f"status {status!r} with the seconds of {len(seconds)} rounds")
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float, float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
@@ -19,7 +20,7 @@ _logger = logging.getLogger(__name__)
 _PARSERS: dict[Any, Callable[[str], Any]] = {
     str: str,
     int: int,
-    tuple[float, ...]: lambda text: tuple(map(float, text.split())),
+    tuple[float, ...]: lambda text: tuple(map(_positive, text.split())),
 }
 
 
@@ -43,7 +44,12 @@ class ResultFile(Generic[P]):
         """
         if not self.path.exists():
             return []
-        text = self.path.read_text(encoding="utf-8")
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise InputError(
+                f"{self.path}: no text in UTF-8, so none of `flashquad bench`; name another --output"
+            ) from None
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
             _logger.warning("%s: leaving out its last line, which was not written to its end", self.path)
@@ -92,15 +98,22 @@ class ResultFile(Generic[P]):
             read = dict(zip(self.columns, cells, strict=True))
             conditions = {name: _PARSERS[kind](read[name]) for name, kind in self.condition_types.items()}
             own = {name: _PARSERS[kind](read[name]) for name, kind in self.own_types.items()}
+            return self.row_type(conditions=Conditions(**conditions), **own)
         except ValueError as error:
             raise InputError(f"{self.path}, line {line}: no row of `flashquad bench` ({error}); remove it") from None
-        return self.row_type(conditions=Conditions(**conditions), **own)
 
 
 def flat(row: Point) -> dict[str, Any]:
     """Return a row as it is written: conditions, what was measured, what that gives."""
     stored = asdict(row)
     return stored.pop("conditions") | stored | row.derived()
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{text} is no number above 0")
+    return number
 
 
 def _text(value: Any) -> Any:

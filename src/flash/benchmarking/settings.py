@@ -9,6 +9,8 @@ from flash.benchmarking.sizes import SIZES, Size
 from flash.benchmarking.steps import Mode
 from flash.errors import InputError
 
+# beyond what any machine trains on at once, and of what a batch can be drawn
+MOST_TOKENS = 1 << 26
 MODES: tuple[Mode, ...] = ("training", "inference")
 
 
@@ -52,6 +54,8 @@ class BenchmarkSettings:
             raise InputError(f"--size {self.size}: there are {', '.join(SIZES)}")
         if not self.lengths or min(self.lengths) < 1:
             raise InputError(f"--lengths must be positive, got {', '.join(map(str, self.lengths)) or 'none'}")
+        if max(*self.lengths, self.batch_tokens) > MOST_TOKENS:
+            raise InputError(f"--lengths and --batch-tokens must be at most {MOST_TOKENS:,} tokens")
         for option in ("batch_tokens", "rounds", "warmup"):
             if getattr(self, option) < 1:
                 raise InputError(f"--{option.replace('_', '-')} must be at least 1, got {getattr(self, option)}")

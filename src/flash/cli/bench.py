@@ -41,8 +41,8 @@ def bench(
     lengths_from: Annotated[
         str | None,
         typer.Option(
-            help="Measure padded rows against the same packed: real lengths from a file (a number a line) or "
-            "`headlines`; --lengths are the padded widths."
+            help="Measure layers that compute padding against such as leave it out: real lengths from a file (a "
+            "number a line) or `headlines`; --lengths are the padded widths."
         ),
     ] = None,
     memory_limit: Annotated[

@@ -180,6 +180,7 @@ class GatedEncoder(GatedPreTrainedModel):
             seq_idx = number_segments(seq_idx, shape).to(device)
         if position_ids is not None:
             check_positions(position_ids, shape)
+            position_ids = position_ids.expand(shape)  # one row may stand for all
         elif cache is not None and mask is not None and past_length:
             position_ids = self.continued_positions(cache, mask)
         else:

@@ -92,13 +92,16 @@ def _beyond_a_graph(unit: GatedUnit, mask: Tensor | None, segments: Tensor | Non
 def _without_padding(
     unit: GatedUnit, mask: Tensor | None, segments: Tensor | None, shape: tuple[int, int], device: torch.device
 ) -> tuple[TokenPacking | None, Tensor | None, str | None]:
-    if segments is None and mask is not None and bool(mask.all()):
+    # a GPU is waited for once
+    on_host = None if mask is None else mask.cpu()
+    if segments is None and on_host is not None and bool(on_host.all()):
         return None, None, None
     # generation goes on from the last position of a row, and what padding says there must not depend on the backend
     may_be_read = unit.causal and not unit.training
-    packing = None if may_be_read and mask is not None else pack_tokens(mask, segments, shape, device)
+    packing = None if may_be_read and mask is not None else pack_tokens(on_host, segments, shape, device)
     if packing is not None:
         return packing, None, None
     # an attention over all pairs can leave out keys anywhere
-    masks_suffice = segments is None and not isinstance(unit, MixedChunkUnit)
-    return None, mask, None if masks_suffice else "padding inside a sequence, or in a causal model that is evaluated"
+    if segments is None and not isinstance(unit, MixedChunkUnit):
+        return None, mask, None
+    return None, mask, "padding inside a sequence, in all of a batch, or in a causal model that is evaluated"

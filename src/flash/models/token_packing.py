@@ -40,26 +40,29 @@ def pack_tokens(
 ) -> TokenPacking | None:
     """Find the real tokens of each sequence; None where some sequence has padding inside, or no token is real.
 
+    Runs on the host: on a GPU each step whose result has a size that depends on the values would wait for it.
+
     Args:
         mask: True where a token is real.
         segments: Number of the packed sequence of each token; a sequence is a run of equal numbers in a row.
         shape: ``(batch_size, sequence_length)``.
+        device: Where the tokens are.
     """
     batch_size, length = shape
-    rows = torch.arange(batch_size, device=device)[:, None].expand(shape)
+    mask, segments = (None if x is None else x.cpu() for x in (mask, segments))
+    rows = torch.arange(batch_size)[:, None].expand(shape)
     # numbers that no two sequences share
     sequence = rows if segments is None else rows * (length + 1) + text_runs(segments, mask)
-    index = torch.arange(batch_size * length, device=device)
+    index = torch.arange(batch_size * length)
     if mask is not None:
         index = index[mask.flatten()]
     sequence = sequence.flatten()[index]
     counts = torch.unique_consecutive(sequence, return_counts=True)[1]
     order = counts.argsort(stable=True)
-    # one transfer for all that the host must know
-    gaps = ((index.diff() != 1) & (sequence.diff() == 0)).sum()
-    has_gaps, *lengths = torch.cat((gaps[None], counts[order])).tolist()
-    if has_gaps or not lengths:
+    gaps = (index.diff() != 1) & (sequence.diff() == 0)
+    if gaps.any() or not len(index):
         return None
-    sequences = Sequences.of_lengths(lengths, device)
+    lengths = counts[order].tolist()
+    sequences = Sequences.of_lengths(lengths, index.device)
     begin = (counts.cumsum(dim=0) - counts)[order][sequences.numbers()]
-    return TokenPacking(index[begin + sequences.positions()], sequences, shape)
+    return TokenPacking(index[begin + sequences.positions()].to(device), Sequences.of_lengths(lengths, device), shape)

@@ -49,18 +49,29 @@ def choose_backend(
     return wanted
 
 
-def kernels_obstacle(device: torch.device, dtype: torch.dtype, key_dim: int) -> str | None:
-    """Say why the Triton kernels cannot run; None where they can."""
+def kernels_obstacle(
+    device: torch.device, dtype: torch.dtype, key_dim: int, *, interpreted: bool | None = None
+) -> str | None:
+    """Say why the Triton kernels cannot run; None where they can.
+
+    Args:
+        interpreted: Whether they run in Triton's interpreter; None asks the environment, as Triton does when it is
+            imported.
+    """
     if find_spec("triton") is None:
         return "triton is not installed"
     if dtype not in KERNEL_DTYPES:
-        return f"the kernels compute float32, bfloat16 and float16, not {dtype}"
-    if key_dim > WIDEST_KEY:
-        return f"the kernels take a query_key_dim of up to {WIDEST_KEY}, got {key_dim}"
+        return f"the kernels compute float32, bfloat16 and float16, got {dtype}"
+    if not 1 <= key_dim <= WIDEST_KEY:
+        return f"the kernels take a query_key_dim of 1 to {WIDEST_KEY}, got {key_dim}"
+    if os.environ.get("TRITON_INTERPRET") == "1" if interpreted is None else interpreted:
+        # its products of other dtypes are wrong
+        return None if dtype == torch.float32 else f"Triton's interpreter is right in float32 only, got {dtype}"
     if device.type != "cuda":
-        if os.environ.get("TRITON_INTERPRET") == "1":
-            return None
-        return f"the kernels need a CUDA device, the tensors are on {device.type!r}"
+        return (
+            f"the kernels need a CUDA device, the tensors are on {device.type!r} "
+            "(TRITON_INTERPRET=1, set before Python starts, tries them out slowly)"
+        )
     capability = torch.cuda.get_device_capability(device)
     if capability < OLDEST_CAPABILITY and torch.version.hip is None:
         found, needed = (".".join(map(str, pair)) for pair in (capability, OLDEST_CAPABILITY))

@@ -1,5 +1,6 @@
 """Root-mean-square norm and gate in one step: what stands between the attention and the output projection."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ def gated_rms_norm(
     """
     if torch.compiler.is_compiling():
         return _formula(x, gate, weight, eps)
-    return _GatedNorm.apply(x, gate, weight, eps)
+    return _GatedNorm.apply(x, gate, weight, eps)[0]
 
 
 def _formula(x: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -30,21 +31,24 @@ def _formula(x: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 class _GatedNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
+    def forward(x: Tensor, gate: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(x.dtype, torch.float32)
         # the norm accumulates in float32 without a copy in float32
         square_sum = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide).square_()
         inverse = (square_sum / x.shape[-1]).add_(eps).rsqrt_()  # (..., 1)
-        ctx.save_for_backward(x, gate, weight, inverse)
-        ctx.eps = eps
-        return (x * inverse.to(x.dtype)).mul_(weight.to(x.dtype)).mul_(gate)
+        return (x * inverse.to(x.dtype)).mul_(weight.to(x.dtype)).mul_(gate), inverse
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        x, gate, weight, ctx.eps = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(x, gate, weight, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         x, gate, weight, inverse = ctx.saved_tensors
         if torch.is_grad_enabled():  # a gradient of this gradient is asked for
-            inputs = (x, gate, weight)
-            return *torch.autograd.grad(_formula(*inputs, ctx.eps), inputs, grad, create_graph=True), None
+            return *torch.func.vjp(partial(_formula, eps=ctx.eps), x, gate, weight)[1](grad), None
         short = weight.to(x.dtype)
         normed = x * inverse.to(x.dtype)
         product = grad * normed

@@ -1,5 +1,6 @@
 """ScaleNorm in few passes over memory."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ def scale_norm(x: Float[Tensor, "*batch d"], scale: Float[Tensor, "1"], eps: flo
     The statistic is float32 at least; the result has the dtype of ``x``. Source: arXiv 1910.05895; the mean (not the
     sum) of squares and the place of ``eps`` follow arXiv 2202.10447, appendix (``norm``).
     """
-    return _formula(x, scale, eps) if torch.compiler.is_compiling() else _ScaleNorm.apply(x, scale, eps)
+    return _formula(x, scale, eps) if torch.compiler.is_compiling() else _ScaleNorm.apply(x, scale, eps)[0]
 
 
 def _formula(x: Tensor, scale: Tensor, eps: float) -> Tensor:
@@ -25,19 +26,23 @@ def _formula(x: Tensor, scale: Tensor, eps: float) -> Tensor:
 
 class _ScaleNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, eps: float) -> Tensor:
+    def forward(x: Tensor, scale: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         wide = torch.promote_types(x.dtype, torch.float32)
         squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide).square_()
         inverse = (squares / x.shape[-1]).add_(eps).rsqrt_()  # (..., 1)
-        ctx.save_for_backward(x, scale, inverse)
-        ctx.eps = eps
-        return (x * (inverse * scale)).to(x.dtype)
+        return (x * (inverse * scale)).to(x.dtype), inverse
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        x, scale, ctx.eps = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(x, scale, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, inverse = ctx.saved_tensors
         if torch.is_grad_enabled():  # a gradient of this gradient is asked for
-            return *torch.autograd.grad(_formula(x, scale, ctx.eps), (x, scale), grad, create_graph=True), None
+            return *torch.func.vjp(partial(_formula, eps=ctx.eps), x, scale)[1](grad), None
         inner = (grad * x).sum(dim=-1, keepdim=True, dtype=inverse.dtype)  # (..., 1)
         grad_scale = (inner * inverse).sum().to(scale.dtype).view_as(scale)
         factor = inverse * scale

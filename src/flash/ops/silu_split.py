@@ -21,16 +21,19 @@ def silu_split(x: Float[Tensor, "*batch w"], widths: Sequence[int]) -> tuple[Flo
 
 class _SiLUSplit(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, widths: list[int]) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(x)
-        ctx.widths = widths
+    def forward(x: Tensor, widths: list[int]) -> tuple[Tensor, ...]:
         return tuple(silu(part).contiguous() for part in x.split(widths, dim=-1))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        x, ctx.widths = inputs
+        ctx.save_for_backward(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         if torch.is_grad_enabled():  # a gradient of this gradient is asked for
-            return torch.autograd.grad(silu(x), x, torch.cat(grads, dim=-1), create_graph=True)[0], None
+            return *torch.func.vjp(silu, x)[1](torch.cat(grads, dim=-1)), None
         grad_x = torch.empty_like(x)
         for grad, part, out in zip(grads, x.split(ctx.widths, dim=-1), grad_x.split(ctx.widths, dim=-1), strict=True):
             torch.ops.aten.silu_backward.grad_input(grad, part, grad_input=out)

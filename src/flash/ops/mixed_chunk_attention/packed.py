@@ -1,5 +1,6 @@
 """Mixed chunk attention over sequences that lie one behind the other, without the weights."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -35,9 +36,13 @@ def packed_mixed_chunk_attention(
         chunks: ``sequences.cut(chunk_size)``.
         weighting: How scores within a chunk become weights, by ``squared_relu``.
         linear_divisor: Divides the linear part; None for the number of tokens summed.
-        backend: ``blocked`` or ``fused``.
+        backend: ``blocked``, ``fused`` or ``materialized``.
     """
-    seen = keys_seen(chunks, None, causal=causal, dtype=value.dtype) if weighting.counts_keys else 1.0
+    seen: float | Tensor = 1.0
+    if weighting.counts_keys:
+        # bfloat16 counts to 256 only
+        wide = torch.promote_types(value.dtype, torch.float32)
+        seen = keys_seen(chunks, None, causal=causal, dtype=wide)
     attended = squared_relu_attention(
         quadratic_query,
         quadratic_key,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from flash.errors import InputError
-from flash.ops.backends import KERNEL_DTYPES, OLDEST_CAPABILITY, WIDEST_KEY
+from flash.ops.backends import kernels_obstacle
 
 # one row apart by more, 128 rows of a tile would be beyond int32
 LARGEST_STRIDE = 2**31 // 256
@@ -18,11 +18,16 @@ def check_inputs(
     key_mask: Tensor | None,
     cumulative_lengths: Tensor,
     longest: int,
+    *,
+    interpreted: bool,
 ) -> None:
     """Refuse what the kernels cannot compute. Reads no number from the device.
 
+    Args:
+        interpreted: Whether the kernels run in Triton's interpreter.
+
     Raises:
-        InputError: Shapes or dtypes do not go together, or the dtype, key width or device is beyond the kernels.
+        InputError: Shapes or dtypes do not go together, or the kernels cannot run, see ``backends.kernels_obstacle``.
     """
     tokens, s = query.shape
     if key.shape != query.shape or value.shape[0] != tokens:
@@ -30,14 +35,14 @@ def check_inputs(
             f"query, key and value must be (t, s), (t, s) and (t, e), got {tuple(query.shape)}, {tuple(key.shape)} and "
             f"{tuple(value.shape)}: pack queries and keys of the same tokens."
         )
-    dtypes = {query.dtype, key.dtype, value.dtype}
-    if len(dtypes) > 1 or query.dtype not in KERNEL_DTYPES:
+    if not query.dtype == key.dtype == value.dtype:
         raise InputError(
-            f"query, key and value must share one of float32, bfloat16 and float16, got {query.dtype}, {key.dtype} and "
-            f"{value.dtype}: cast them before, or choose backend 'blocked'."
+            f"query, key and value must share a dtype, got {query.dtype}, {key.dtype} and {value.dtype}: cast them "
+            "before, or choose backend 'blocked'."
         )
-    if not 1 <= s <= WIDEST_KEY:
-        raise InputError(f"query_key_dim must be 1 to {WIDEST_KEY} for the kernels, got {s}: choose backend 'blocked'.")
+    obstacle = kernels_obstacle(query.device, query.dtype, s, interpreted=interpreted)
+    if obstacle is not None:
+        raise InputError(f"{obstacle}: choose backend 'blocked', which does without.")
     if diagonals is not None and diagonals.shape[0] % 2 == 0:
         raise InputError(f"diagonals must have an odd length 2 L - 1, got {diagonals.shape[0]}: one weight a distance.")
     if key_mask is not None and (key_mask.dtype != torch.bool or key_mask.shape != (tokens,)):
@@ -61,30 +66,6 @@ def check_inputs(
             raise InputError(
                 f"all inputs must be on the device of query, {query.device}, got {other.device}: move them."
             )
-
-
-def check_device(device: torch.device, dtype: torch.dtype, *, interpreted: bool) -> None:
-    """Refuse a device that the kernels do not run on.
-
-    Raises:
-        InputError: No CUDA device and no interpreter, or a device before Ampere; or half precision in the interpreter,
-            whose products are then wrong.
-    """
-    if interpreted:
-        if dtype != torch.float32:
-            raise InputError(f"Triton's interpreter is right in float32 only, got {dtype}: unset TRITON_INTERPRET.")
-        return
-    if device.type != "cuda":
-        raise InputError(
-            f"the Triton kernels run on CUDA, got tensors on {device}: choose backend 'blocked', or set "
-            "TRITON_INTERPRET=1 before Python starts to try them out slowly."
-        )
-    capability = torch.cuda.get_device_capability(device)
-    if capability < OLDEST_CAPABILITY:
-        raise InputError(
-            f"the Triton kernels need compute capability 8.0, {torch.cuda.get_device_name(device)} has "
-            f"{capability[0]}.{capability[1]}: choose backend 'blocked'."
-        )
 
 
 def readable(tensor: Tensor) -> Tensor:

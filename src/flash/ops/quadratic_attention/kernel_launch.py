@@ -8,7 +8,7 @@ from torch import Tensor
 
 from flash.ops.attention_weights import SMALLEST_ROW_SUM
 from flash.ops.quadratic_attention.diagonal_gradient import add_diagonal_sums
-from flash.ops.quadratic_attention.kernel_inputs import check_device, check_inputs, readable
+from flash.ops.quadratic_attention.kernel_inputs import check_inputs, readable
 from flash.ops.quadratic_attention.kernel_op import Inputs
 from flash.ops.quadratic_attention.kernels_backward import row_dots_kernel, score_gradients_kernel
 from flash.ops.quadratic_attention.kernels_forward import row_sums_kernel
@@ -91,8 +91,8 @@ def prepare(inputs: Inputs, row_sums: Tensor | None = None) -> tuple[Problem, Te
         inputs.key_mask,
         inputs.cumulative_lengths,
         inputs.longest,
+        interpreted=runs_in_interpreter(),
     )
-    check_device(inputs.query.device, inputs.query.dtype, interpreted=runs_in_interpreter())
     problem = Problem(
         query=readable(inputs.query),
         key=readable(inputs.key),
@@ -114,6 +114,37 @@ def prepare(inputs: Inputs, row_sums: Tensor | None = None) -> tuple[Problem, Te
     return replace(problem, inverse_divisor=sums.reciprocal()), row_sums
 
 
+@dataclass(frozen=True)
+class BackwardProblem(Problem):
+    """What the kernels read in the backward.
+
+    Args:
+        delta: What the quotient rule takes from the gradients of each row; None without row sums.
+        grad_diagonals: To be added to; empty if not asked for.
+    """
+
+    grad_out: Tensor
+    delta: Tensor | None
+    grad_diagonals: Tensor
+
+
+def prepare_backward(
+    inputs: Inputs, grad_out: Tensor, out: Tensor, row_sums: Tensor, diagonals_too: bool
+) -> BackwardProblem:
+    """Lay out the inputs of the backward; see ``kernel_op.Backward``."""
+    problem, _ = prepare(inputs, row_sums)
+    grad_out = readable(grad_out)
+    grad_diagonals = problem.scale.new_empty(0)
+    if diagonals_too and inputs.diagonals is not None:
+        grad_diagonals = torch.zeros_like(inputs.diagonals)
+    return BackwardProblem(
+        **vars(problem),
+        grad_out=grad_out,
+        delta=_row_corrections(grad_out, out, inputs.divisor, row_sums) if inputs.row_sum else None,
+        grad_diagonals=grad_diagonals,
+    )
+
+
 def _row_sums(problem: Problem) -> Tensor:
     sums = torch.zeros_like(problem.scale)
     launch(
@@ -126,7 +157,7 @@ def _row_sums(problem: Problem) -> Tensor:
     return sums
 
 
-def row_corrections(grad_out: Tensor, out: Tensor, divisor: Tensor, row_sums: Tensor) -> Tensor:
+def _row_corrections(grad_out: Tensor, out: Tensor, divisor: Tensor, row_sums: Tensor) -> Tensor:
     """Return ``grad_out . out`` of each row: what dividing by the sum of the row takes from its gradients.
 
     0 where the sum was too small to divide by.
@@ -177,18 +208,15 @@ def new_panel(problem: Problem, rows: int) -> Tensor:
 
 def fill_with_score_gradients(
     panel: Tensor,
-    problem: Problem,
-    grad_out: Tensor,
-    *,
+    problem: BackwardProblem,
     first_row: int,
-    delta: Tensor | None,
-    grad_diagonals: Tensor | None,
+    *,
     grad_weights: Tensor | None = None,
     weights: Tensor | None = None,
 ) -> None:
     """Fill a panel with the gradients of the dot products; see ``score_gradients_kernel``.
 
-    Adds to ``grad_diagonals`` what the panel holds of the gradient of the weights of the distances.
+    Adds to ``problem.grad_diagonals`` what the panel holds of the gradient of the weights of the distances.
     """
     rows = panel.shape[1]
     # products over the width want large tiles; in float32, or of wide keys, these would not fit into the registers
@@ -197,7 +225,7 @@ def fill_with_score_gradients(
     block = 128 if large else 64 if half else 32
     row_blocks, column_blocks = blocks_of(block, rows), blocks_of(block, problem.longest)
     tiles = None
-    if grad_diagonals is not None:
+    if problem.grad_diagonals.numel():
         tiles = problem.scale.new_zeros((problem.sequences, row_blocks, column_blocks, 2, block))
     launch(
         score_gradients_kernel,
@@ -205,15 +233,15 @@ def fill_with_score_gradients(
         problem.score_arguments()
         | {
             "value": problem.value,
-            "grad_out": grad_out,
+            "grad_out": problem.grad_out,
             "grad_weights": grad_weights,
             "grad_scores": panel,
             "weights": weights,
             "grad_diagonals": tiles,
             "inverse_divisor": problem.inverse_divisor,
-            "delta": delta,
+            "delta": problem.delta,
             "value_stride": problem.value.stride(0),
-            "grad_out_stride": grad_out.stride(0),
+            "grad_out_stride": problem.grad_out.stride(0),
             "panel_stride": panel.stride(1),
             "panel": first_row,
             "panel_rows": rows,
@@ -224,5 +252,5 @@ def fill_with_score_gradients(
         # in place, a second trial would begin with what the first one wrote
         tuning_key=problem.tuning_key if grad_weights is None else None,
     )
-    if grad_diagonals is not None and tiles is not None:
-        add_diagonal_sums(grad_diagonals, tiles, first_row)
+    if tiles is not None:
+        add_diagonal_sums(problem.grad_diagonals, tiles, first_row)

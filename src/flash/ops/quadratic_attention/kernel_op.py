@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from flash.errors import InputError
 from flash.ops.quadratic_attention.kernel_inputs import per_row
 
 
@@ -41,7 +43,7 @@ Operator = Callable[..., tuple[Tensor, Tensor]]
 def register(name: str, forward: Forward, backward: Backward) -> Operator:
     """Make the operator ``flash::name`` with ``forward``, and ``flash::name_backward`` for its gradients.
 
-    A gradient of the gradients is not defined.
+    They compute in the dtype of their inputs, under autocast too. A gradient of the gradients is refused.
     """
 
     def run(*inputs: Any) -> tuple[Tensor, Tensor]:
@@ -55,7 +57,8 @@ def register(name: str, forward: Forward, backward: Backward) -> Operator:
             for gradient in gradients:
                 gradient.zero_()
             return gradients
-        return backward(Inputs(*inputs), grad_out, out, row_sums, diagonals_too)
+        with torch.autocast(grad_out.device.type, enabled=False):
+            return backward(Inputs(*inputs), grad_out, out, row_sums, diagonals_too)
 
     operator = torch.library.custom_op(
         f"flash::{name}", run, mutates_args=(), schema=f"({_SCHEMA}) -> (Tensor, Tensor)"
@@ -69,6 +72,13 @@ def register(name: str, forward: Forward, backward: Backward) -> Operator:
         "-> (Tensor, Tensor, Tensor, Tensor)",
     )
     operator_backward.register_fake(_empty_gradients)
+
+    def refuse(ctx: Any, *grads: Tensor) -> None:
+        raise InputError(
+            f"{name} can be differentiated once: for gradients of gradients set attention_backend='reference'"
+        )
+
+    operator_backward.register_autograd(refuse)
 
     def remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         arguments, (out, row_sums) = Inputs(*inputs), output
@@ -87,22 +97,44 @@ def register(name: str, forward: Forward, backward: Backward) -> Operator:
     return operator
 
 
-def call(
+def attend(
     operator: Operator,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    diagonals: Tensor | None,
+    query: Float[Tensor, "t s"],
+    key: Float[Tensor, "t s"],
+    value: Float[Tensor, "t e"],
+    diagonals: Float[Tensor, " distances"] | None = None,
     *,
-    cumulative_lengths: Tensor,
+    cumulative_lengths: Int[Tensor, " sequences_and_one"],
     longest: int,
-    scale: float | Tensor,
-    divisor: float | Tensor,
-    row_sum: bool,
-    key_mask: Tensor | None,
-    causal: bool,
-) -> Tensor:
-    """Call an operator of ``register`` with its numbers laid out one a token."""
+    scale: float | Float[Tensor, " t"],
+    divisor: float | Float[Tensor, " t"] = 1.0,
+    row_sum: bool = False,
+    key_mask: Bool[Tensor, " t"] | None = None,
+    causal: bool = False,
+) -> Float[Tensor, "t e"]:
+    """Sum by an operator of ``register`` the values of each packed sequence, weighted by squared positive scores.
+
+        score[i, j] = scale[i] * query[i] . key[j] + diagonals[clip(j - i, -(L - 1), L - 1) + L - 1]
+        out[i] = sum_j relu(score[i, j])^2 * value[j] / divisor[i]
+
+    over the keys ``j`` of the sequence of ``i`` that are real and, in a causal model, not behind it. Products have the
+    dtype of the inputs and are summed in float32; scores and weights are float32; float32 products are exact unless
+    ``torch.backends.cuda.matmul`` allows TF32. Differentiable once, by query, key, value and diagonals; gradients are
+    the same bits on every run of one tiling (docs/kernels.md). A tile of pairs without a positive score may be left
+    out, values that are not finite with it. Source: arXiv 2202.10447, section 3.1.
+
+    Args:
+        operator: Which kernels compute it; ``fused`` and ``materialized`` give theirs.
+        diagonals: One weight a distance (key minus query), of length ``2 L - 1``.
+        cumulative_lengths: Where each sequence begins, and the end: int32, 0 first. Equal neighbours are an empty one.
+        longest: Length of the longest sequence.
+        divisor: Number outside the square, positive.
+        row_sum: Divide each row of weights, once divided by ``divisor``, by its sum.
+        key_mask: True where a key is a real token.
+
+    Raises:
+        InputError: What the kernels cannot compute, see ``kernel_inputs``.
+    """
     out, _ = operator(
         query,
         key,

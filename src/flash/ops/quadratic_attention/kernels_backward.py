@@ -10,10 +10,14 @@ import triton
 import triton.language as tl
 
 from flash.ops.quadratic_attention.kernels_tiles import (
+    add_weighted_rows,
     any_weight,
+    load_numbers,
     load_tile,
+    load_tokens,
     locate,
     positive_scores,
+    positive_scores_of_queries,
     product_over_width,
     seen_keys,
     store_diagonal_sums,
@@ -71,22 +75,27 @@ def score_gradients_kernel(
     first_row, first_column = panel + row_block * BLOCK, column_block * BLOCK
     if (first_row < length) & (first_column < length):
         rows, columns = first_row + tl.arange(0, BLOCK), first_column + tl.arange(0, BLOCK)
-        row_token, column_token = start + first_row, start + first_column
-        rows_left, columns_left = length - first_row, length - first_column
-        queries = load_tile(query + row_token * query_stride, query_stride, rows_left, S, BLOCK, BLOCK_S, S == BLOCK_S)
-        keys = load_tile(key + column_token * key_stride, key_stride, columns_left, S, BLOCK, BLOCK_S, S == BLOCK_S)
-        row_scale = tl.load(scale + start + rows, mask=rows < length, other=0.0)
-        inverse = tl.load(inverse_divisor + start + rows, mask=rows < length, other=0.0)
-        positive = positive_scores(
-            queries,
-            keys,
-            row_scale[:, None],
-            columns[None, :] - rows[:, None],
-            seen_keys(key_mask, start, columns, length)[None, :],
+        row_scale, inverse = (
+            load_numbers(scale, start, rows, length),
+            load_numbers(inverse_divisor, start, rows, length),
+        )
+        positive = positive_scores_of_queries(
+            load_tokens(query, query_stride, start, first_row, length, S, BLOCK, BLOCK_S),
+            row_scale,
+            rows,
+            key,
+            key_stride,
+            first_column,
+            start,
+            length,
             diagonals,
+            key_mask,
             reach,
+            S,
             CAUSAL,
             PRECISION,
+            BLOCK,
+            BLOCK_S,
         )
         first_place = sequence.to(tl.int64) * panel_rows + (first_row - panel)
         places = first_place * panel_stride + tl.arange(0, BLOCK)[:, None] * panel_stride + columns[None, :]
@@ -98,12 +107,12 @@ def score_gradients_kernel(
                 gradient = tl.load(grad_weights + places, mask=inside, other=0.0).to(tl.float32)
             else:
                 gradient = product_over_width(
-                    grad_out + row_token * grad_out_stride,
-                    value + column_token * value_stride,
+                    grad_out + (start + first_row) * grad_out_stride,
+                    value + (start + first_column) * value_stride,
                     grad_out_stride,
                     value_stride,
-                    rows_left,
-                    columns_left,
+                    length - first_row,
+                    length - first_column,
                     E,
                     BLOCK,
                     BLOCK,
@@ -111,7 +120,7 @@ def score_gradients_kernel(
                     PRECISION,
                 )
             if delta is not None:
-                gradient -= tl.load(delta + start + rows, mask=rows < length, other=0.0)[:, None]
+                gradient -= load_numbers(delta, start, rows, length)[:, None]
             gradient = tl.where(inside, 2.0 * positive * gradient * inverse[:, None], 0.0)
             if grad_diagonals is not None:
                 tile = (sequence.to(tl.int64) * row_blocks + row_block) * column_blocks + column_block
@@ -154,9 +163,7 @@ def query_gradient_kernel(
             gradient = load_tile(
                 gradients + first, panel_stride, end - first_row, length - first, BLOCK_M, BLOCK_N, False
             )
-            keys = load_tile(
-                key + (start + first) * key_stride, key_stride, length - first, S, BLOCK_N, BLOCK_S, S == BLOCK_S
-            )
+            keys = load_tokens(key, key_stride, start, first, length, S, BLOCK_N, BLOCK_S)
             total = tl.dot(gradient, keys, total, input_precision=PRECISION)
         rows, width = tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_S)
         tl.store(
@@ -210,9 +217,7 @@ def key_gradient_kernel(
                 BLOCK_N,
                 False,
             )
-            queries = load_tile(
-                query + (start + first) * query_stride, query_stride, end - first, S, BLOCK_M, BLOCK_S, S == BLOCK_S
-            )
+            queries = load_tokens(query, query_stride, start, first, end, S, BLOCK_M, BLOCK_S)
             total = tl.dot(tl.trans(gradient), queries, total, input_precision=PRECISION)
         tl.store(places, total, mask=inside)
 
@@ -254,18 +259,15 @@ def value_gradient_kernel(
     first_column, first_width = block * BLOCK_N, tile * BLOCK_E
     if first_column < length:
         columns = first_column + tl.arange(0, BLOCK_N)
-        token = start + first_column
-        keys = load_tile(key + token * key_stride, key_stride, length - first_column, S, BLOCK_N, BLOCK_S, S == BLOCK_S)
+        keys = load_tokens(key, key_stride, start, first_column, length, S, BLOCK_N, BLOCK_S)
         seen = seen_keys(key_mask, start, columns, length)
         total = tl.zeros((BLOCK_N, BLOCK_E), tl.float32)
         begin = first_column // BLOCK_M * BLOCK_M if CAUSAL else 0
         for first in range(begin, length, BLOCK_M):
             rows = first + tl.arange(0, BLOCK_M)
-            queries = load_tile(
-                query + (start + first) * query_stride, query_stride, length - first, S, BLOCK_M, BLOCK_S, S == BLOCK_S
-            )
-            row_scale = tl.load(scale + start + rows, mask=rows < length, other=0.0)
-            inverse = tl.load(inverse_divisor + start + rows, mask=rows < length, other=0.0)
+            queries = load_tokens(query, query_stride, start, first, length, S, BLOCK_M, BLOCK_S)
+            row_scale = load_numbers(scale, start, rows, length)
+            inverse = load_numbers(inverse_divisor, start, rows, length)
             positive = positive_scores(
                 keys,
                 queries,
@@ -279,26 +281,22 @@ def value_gradient_kernel(
             )
             weights = (positive * positive * inverse[None, :]).to(grad_out.dtype.element_ty)
             gradient_tile = grad_out + (start + first) * grad_out_stride + first_width
-            if SKIP:
-                if any_weight(positive):
-                    gradient = load_tile(
-                        gradient_tile,
-                        grad_out_stride,
-                        length - first,
-                        E - first_width,
-                        BLOCK_M,
-                        BLOCK_E,
-                        E % BLOCK_E == 0,
-                    )
-                    total = tl.dot(weights, gradient, total, input_precision=PRECISION)
-            else:
-                gradient = load_tile(
-                    gradient_tile, grad_out_stride, length - first, E - first_width, BLOCK_M, BLOCK_E, E % BLOCK_E == 0
+            if not SKIP or any_weight(positive):
+                total = add_weighted_rows(
+                    total,
+                    weights,
+                    gradient_tile,
+                    grad_out_stride,
+                    length - first,
+                    E - first_width,
+                    BLOCK_M,
+                    BLOCK_E,
+                    E % BLOCK_E == 0,
+                    PRECISION,
                 )
-                total = tl.dot(weights, gradient, total, input_precision=PRECISION)
         width = first_width + tl.arange(0, BLOCK_E)
         tl.store(
-            grad_value + token * E + tl.arange(0, BLOCK_N)[:, None] * E + width[None, :],
+            grad_value + (start + first_column) * E + tl.arange(0, BLOCK_N)[:, None] * E + width[None, :],
             total.to(grad_value.dtype.element_ty),
             mask=(columns < length)[:, None] & (width < E)[None, :],
         )

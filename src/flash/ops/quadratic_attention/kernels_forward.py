@@ -5,7 +5,14 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
-from flash.ops.quadratic_attention.kernels_tiles import any_weight, load_tile, locate, positive_scores, seen_keys
+from flash.ops.quadratic_attention.kernels_tiles import (
+    add_weighted_rows,
+    any_weight,
+    load_numbers,
+    load_tokens,
+    locate,
+    positive_scores_of_queries,
+)
 
 
 @triton.jit
@@ -34,28 +41,28 @@ def row_sums_kernel(
     first_row = block * BLOCK_M
     if first_row < length:
         rows = first_row + tl.arange(0, BLOCK_M)
-        token = start + first_row
-        queries = load_tile(
-            query + token * query_stride, query_stride, length - first_row, S, BLOCK_M, BLOCK_S, S == BLOCK_S
-        )
-        row_scale = tl.load(scale + start + rows, mask=rows < length, other=0.0)
+        queries = load_tokens(query, query_stride, start, first_row, length, S, BLOCK_M, BLOCK_S)
+        row_scale = load_numbers(scale, start, rows, length)
         total = tl.zeros((BLOCK_M,), tl.float32)
         end = tl.minimum(length, first_row + BLOCK_M) if CAUSAL else length
         for first in range(0, end, BLOCK_N):
-            keys = load_tile(
-                key + (start + first) * key_stride, key_stride, length - first, S, BLOCK_N, BLOCK_S, S == BLOCK_S
-            )
-            columns = first + tl.arange(0, BLOCK_N)
-            positive = positive_scores(
+            positive = positive_scores_of_queries(
                 queries,
-                keys,
-                row_scale[:, None],
-                columns[None, :] - rows[:, None],
-                seen_keys(key_mask, start, columns, length)[None, :],
+                row_scale,
+                rows,
+                key,
+                key_stride,
+                first,
+                start,
+                length,
                 diagonals,
+                key_mask,
                 reach,
+                S,
                 CAUSAL,
                 PRECISION,
+                BLOCK_N,
+                BLOCK_S,
             )
             total += tl.sum(positive * positive, axis=1)
         tl.store(sums + start + rows, total, mask=rows < length)
@@ -101,47 +108,49 @@ def attend_kernel(
     first_row, first_column = block * BLOCK_M, tile * BLOCK_E
     if first_row < length:
         rows = first_row + tl.arange(0, BLOCK_M)
-        token = start + first_row
-        queries = load_tile(
-            query + token * query_stride, query_stride, length - first_row, S, BLOCK_M, BLOCK_S, S == BLOCK_S
-        )
-        row_scale = tl.load(scale + start + rows, mask=rows < length, other=0.0)
-        inverse = tl.load(inverse_divisor + start + rows, mask=rows < length, other=0.0)
+        queries = load_tokens(query, query_stride, start, first_row, length, S, BLOCK_M, BLOCK_S)
+        row_scale = load_numbers(scale, start, rows, length)
+        inverse = load_numbers(inverse_divisor, start, rows, length)
         total = tl.zeros((BLOCK_M, BLOCK_E), tl.float32)
         end = tl.minimum(length, first_row + BLOCK_M) if CAUSAL else length
         for first in range(0, end, BLOCK_N):
-            keys = load_tile(
-                key + (start + first) * key_stride, key_stride, length - first, S, BLOCK_N, BLOCK_S, S == BLOCK_S
-            )
-            columns = first + tl.arange(0, BLOCK_N)
-            positive = positive_scores(
+            positive = positive_scores_of_queries(
                 queries,
-                keys,
-                row_scale[:, None],
-                columns[None, :] - rows[:, None],
-                seen_keys(key_mask, start, columns, length)[None, :],
+                row_scale,
+                rows,
+                key,
+                key_stride,
+                first,
+                start,
+                length,
                 diagonals,
+                key_mask,
                 reach,
+                S,
                 CAUSAL,
                 PRECISION,
+                BLOCK_N,
+                BLOCK_S,
             )
             # the divisor comes before the rounding: a squared score of 256 is beyond float16
             weights = (positive * positive * inverse[:, None]).to(value.dtype.element_ty)
             value_tile = value + (start + first) * value_stride + first_column
-            if SKIP:
-                if any_weight(positive):
-                    values = load_tile(
-                        value_tile, value_stride, length - first, E - first_column, BLOCK_N, BLOCK_E, E % BLOCK_E == 0
-                    )
-                    total = tl.dot(weights, values, total, input_precision=PRECISION)
-            else:
-                values = load_tile(
-                    value_tile, value_stride, length - first, E - first_column, BLOCK_N, BLOCK_E, E % BLOCK_E == 0
+            if not SKIP or any_weight(positive):
+                total = add_weighted_rows(
+                    total,
+                    weights,
+                    value_tile,
+                    value_stride,
+                    length - first,
+                    E - first_column,
+                    BLOCK_N,
+                    BLOCK_E,
+                    E % BLOCK_E == 0,
+                    PRECISION,
                 )
-                total = tl.dot(weights, values, total, input_precision=PRECISION)
         columns = first_column + tl.arange(0, BLOCK_E)
         tl.store(
-            out + token * E + tl.arange(0, BLOCK_M)[:, None] * E + columns[None, :],
+            out + (start + first_row) * E + tl.arange(0, BLOCK_M)[:, None] * E + columns[None, :],
             total.to(out.dtype.element_ty),
             mask=(rows < length)[:, None] & (columns < E)[None, :],
         )
@@ -179,36 +188,25 @@ def weights_kernel(
     first_row, first_column = panel + row_block * BLOCK_M, column_block * BLOCK_N
     if (first_row < length) & (first_column < length):
         rows, columns = first_row + tl.arange(0, BLOCK_M), first_column + tl.arange(0, BLOCK_N)
-        queries = load_tile(
-            query + (start + first_row) * query_stride,
-            query_stride,
-            length - first_row,
-            S,
-            BLOCK_M,
-            BLOCK_S,
-            S == BLOCK_S,
-        )
-        keys = load_tile(
-            key + (start + first_column) * key_stride,
+        positive = positive_scores_of_queries(
+            load_tokens(query, query_stride, start, first_row, length, S, BLOCK_M, BLOCK_S),
+            load_numbers(scale, start, rows, length),
+            rows,
+            key,
             key_stride,
-            length - first_column,
-            S,
-            BLOCK_N,
-            BLOCK_S,
-            S == BLOCK_S,
-        )
-        positive = positive_scores(
-            queries,
-            keys,
-            tl.load(scale + start + rows, mask=rows < length, other=0.0)[:, None],
-            columns[None, :] - rows[:, None],
-            seen_keys(key_mask, start, columns, length)[None, :],
+            first_column,
+            start,
+            length,
             diagonals,
+            key_mask,
             reach,
+            S,
             CAUSAL,
             PRECISION,
+            BLOCK_N,
+            BLOCK_S,
         )
-        inverse = tl.load(inverse_divisor + start + rows, mask=rows < length, other=0.0)
+        inverse = load_numbers(inverse_divisor, start, rows, length)
         first_place = sequence.to(tl.int64) * panel_rows + (first_row - panel)
         tl.store(
             weights + first_place * panel_stride + tl.arange(0, BLOCK_M)[:, None] * panel_stride + columns[None, :],

@@ -39,6 +39,20 @@ def load_tile(pointer, stride, rows_left, columns_left, ROWS: tl.constexpr, COLU
 
 @triton.jit
 @no_type_check
+def load_tokens(pointer, stride, start, first, length, WIDTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Load the vectors of ``ROWS`` tokens of a sequence, from its token ``first`` on, as a tile ``COLUMNS`` wide."""
+    return load_tile(pointer + (start + first) * stride, stride, length - first, WIDTH, ROWS, COLUMNS, WIDTH == COLUMNS)
+
+
+@triton.jit
+@no_type_check
+def load_numbers(pointer, start, tokens, length):
+    """Load one number of each of the ``tokens`` of a sequence; 0 behind its end."""
+    return tl.load(pointer + start + tokens, mask=tokens < length, other=0.0)
+
+
+@triton.jit
+@no_type_check
 def seen_keys(key_mask, start, keys, length):
     """Mark the ``keys`` of a sequence that are inside it and not masked."""
     seen = keys < length
@@ -72,9 +86,63 @@ def positive_scores(
 
 @triton.jit
 @no_type_check
+def positive_scores_of_queries(
+    queries,
+    row_scale,
+    rows,
+    key,
+    key_stride,
+    first,
+    start,
+    length,
+    diagonals,
+    key_mask,
+    reach,
+    S: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+):
+    """Compute ``positive_scores`` of the ``queries`` at ``rows`` and the keys from ``first`` on."""
+    columns = first + tl.arange(0, BLOCK_N)
+    return positive_scores(
+        queries,
+        load_tokens(key, key_stride, start, first, length, S, BLOCK_N, BLOCK_S),
+        row_scale[:, None],
+        columns[None, :] - rows[:, None],
+        seen_keys(key_mask, start, columns, length)[None, :],
+        diagonals,
+        reach,
+        CAUSAL,
+        PRECISION,
+    )
+
+
+@triton.jit
+@no_type_check
 def any_weight(positive):
     """Ask whether any pair of a tile counts; a score that is no number does."""
     return tl.sum(positive) != 0.0
+
+
+@triton.jit
+@no_type_check
+def add_weighted_rows(
+    total,
+    weights,
+    pointer,
+    stride,
+    rows_left,
+    columns_left,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    WHOLE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Add to ``total`` the rows from ``pointer`` on, each times its weights; see ``load_tile``."""
+    tile = load_tile(pointer, stride, rows_left, columns_left, ROWS, COLUMNS, WHOLE)
+    return tl.dot(weights, tile, total, input_precision=PRECISION)
 
 
 @triton.jit

@@ -42,8 +42,10 @@ def _with_width(m: int, n: int, e: int, num_warps: int, num_stages: int, skip: b
     return Tiling({"BLOCK_M": m, "BLOCK_N": n, "BLOCK_E": e, "SKIP": skip}, num_warps, num_stages, shared_kib)
 
 
-# Best guess first; the last of a list needs the least shared memory. 2 and 4: bytes of a number. In float32 the exact
-# products run outside the tensor cores, so tiles are small.
+# With exact float32 products, which run outside the tensor cores, tiles are small.
+_FLOAT32_WITH_WIDTH = [_with_width(32, 32, 64, 4, 2, False, 49), _with_width(32, 32, 64, 4, 2, True, 44)]
+_ROW_DOTS = [Tiling({"BLOCK_M": 16, "BLOCK_E": 256}, 4, 1, 1)]
+# Best guess first; the last of a list needs the least shared memory. 2 and 4: bytes of a number.
 TILINGS: dict[Any, dict[int, list[Tiling]]] = {
     attend_kernel: {
         2: [
@@ -55,7 +57,7 @@ TILINGS: dict[Any, dict[int, list[Tiling]]] = {
             _with_width(64, 64, 128, 4, 3, True, 80),
             _with_width(64, 32, 128, 4, 2, False, 56),
         ],
-        4: [_with_width(32, 32, 64, 4, 2, False, 49), _with_width(32, 32, 64, 4, 2, True, 44)],
+        4: _FLOAT32_WITH_WIDTH,
     },
     value_gradient_kernel: {
         2: [
@@ -67,7 +69,7 @@ TILINGS: dict[Any, dict[int, list[Tiling]]] = {
             _with_width(64, 64, 128, 8, 3, True, 80),
             _with_width(32, 64, 128, 4, 2, False, 57),
         ],
-        4: [_with_width(32, 32, 64, 4, 2, False, 49), _with_width(32, 32, 64, 4, 2, True, 44)],
+        4: _FLOAT32_WITH_WIDTH,
     },
     # BLOCK is an argument: the launch allots memory by it
     score_gradients_kernel: {
@@ -82,10 +84,7 @@ TILINGS: dict[Any, dict[int, list[Tiling]]] = {
     weights_kernel: {2: [_rows_columns(128, 64, 8, 1, 48)], 4: [_rows_columns(32, 32, 8, 1, 32)]},
     query_gradient_kernel: {2: [_rows_columns(128, 64, 8, 2, 48)], 4: [_rows_columns(32, 32, 4, 2, 40)]},
     key_gradient_kernel: {2: [_rows_columns(64, 128, 8, 2, 64)], 4: [_rows_columns(32, 32, 4, 2, 40)]},
-    row_dots_kernel: {
-        2: [Tiling({"BLOCK_M": 16, "BLOCK_E": 256}, 4, 1, 1)],
-        4: [Tiling({"BLOCK_M": 16, "BLOCK_E": 256}, 4, 1, 1)],
-    },
+    row_dots_kernel: {2: _ROW_DOTS, 4: _ROW_DOTS},
 }
 
 _tuned: dict[tuple[Any, ...], Any] = {}

@@ -2,67 +2,35 @@
 
 The products with values and output gradients, where nearly all arithmetic is, run at the library's rate, which no
 kernel of ours reaches; writing and reading ``n^2`` weights costs little beside ``2 n^2 e`` operations while e is large.
+Sequences of equal length run together. Others run one after the other, and their lengths are read from the device,
+which waits for it. No pair is left out, so a causal model computes twice what it needs.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from flash.ops.quadratic_attention.kernel_inputs import readable
 from flash.ops.quadratic_attention.kernel_launch import (
     Problem,
     blocks_of,
     fill_with_score_gradients,
     new_panel,
     prepare,
-    row_corrections,
+    prepare_backward,
     rows_of_panels,
 )
-from flash.ops.quadratic_attention.kernel_op import Inputs, call, register
+from flash.ops.quadratic_attention.kernel_op import Inputs, attend, register
 from flash.ops.quadratic_attention.kernels_forward import weights_kernel
 from flash.ops.quadratic_attention.kernels_tuning import launch
 
+P = TypeVar("P", bound=Problem)
 # Weights held at a time, twice as many numbers in the backward: 256 MiB each in half precision.
 MOST_WEIGHTS = 2**27
-
-
-def squared_relu_attention(
-    query: Float[Tensor, "t s"],
-    key: Float[Tensor, "t s"],
-    value: Float[Tensor, "t e"],
-    diagonals: Float[Tensor, " distances"] | None = None,
-    *,
-    cumulative_lengths: Int[Tensor, " sequences_and_one"],
-    longest: int,
-    scale: float | Float[Tensor, " t"],
-    divisor: float | Float[Tensor, " t"] = 1.0,
-    row_sum: bool = False,
-    key_mask: Bool[Tensor, " t"] | None = None,
-    causal: bool = False,
-) -> Float[Tensor, "t e"]:
-    """Compute what ``fused.squared_relu_attention`` does; the arguments are the same.
-
-    Sequences of equal length run together. Others run one after the other, and their lengths are read from the device,
-    which waits for it. No pair is left out, so a causal model computes twice what it needs.
-    """
-    return call(
-        _operator,
-        query,
-        key,
-        value,
-        diagonals,
-        cumulative_lengths=cumulative_lengths,
-        longest=longest,
-        scale=scale,
-        divisor=divisor,
-        row_sum=row_sum,
-        key_mask=key_mask,
-        causal=causal,
-    )
 
 
 def _forward(inputs: Inputs) -> tuple[Tensor, Tensor]:
@@ -82,15 +50,13 @@ def _forward(inputs: Inputs) -> tuple[Tensor, Tensor]:
 def _backward(
     inputs: Inputs, grad_out: Tensor, out: Tensor, row_sums: Tensor, diagonals_too: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    problem, _ = prepare(inputs, row_sums)
-    grad_out = readable(grad_out)
-    delta = row_corrections(grad_out, out, inputs.divisor, row_sums) if inputs.row_sum else None
+    problem = prepare_backward(inputs, grad_out, out, row_sums, diagonals_too)
     grad_query, grad_key = problem.query.new_empty(problem.query.shape), problem.key.new_empty(problem.key.shape)
     grad_value = problem.value.new_empty(problem.value.shape)
-    grad_diagonals = None if inputs.diagonals is None or not diagonals_too else torch.zeros_like(inputs.diagonals)
     for group, tokens in _equal_lengths(problem):
         query, key, value, grad_sums = (
-            _by_sequence(tensor[tokens], group) for tensor in (problem.query, problem.key, problem.value, grad_out)
+            _by_sequence(tensor[tokens], group)
+            for tensor in (problem.query, problem.key, problem.value, problem.grad_out)
         )
         panels = _panels(group)
         # sums over panels of half-precision products are float32
@@ -100,27 +66,16 @@ def _backward(
             rows = slice(first_row, min(first_row + panels.step, group.longest))
             weights, panel = (new_panel(group, rows.stop - rows.start) for _ in range(2))
             torch.bmm(grad_sums[:, rows], value.mT, out=panel)
-            fill_with_score_gradients(
-                panel,
-                group,
-                grad_out,
-                first_row=first_row,
-                delta=delta,
-                grad_diagonals=grad_diagonals,
-                grad_weights=panel,
-                weights=weights,
-            )
+            fill_with_score_gradients(panel, group, first_row, grad_weights=panel, weights=weights)
             torch.bmm(panel, key, out=_by_sequence(grad_query[tokens], group)[:, rows])
             key_sum += torch.bmm(panel.mT, query[:, rows])
             value_sum += torch.bmm(weights.mT, grad_sums[:, rows])
         grad_key[tokens] = key_sum.flatten(0, 1)
         grad_value[tokens] = value_sum.flatten(0, 1)
-    if grad_diagonals is None:
-        grad_diagonals = problem.scale.new_empty(0)
-    return grad_query, grad_key, grad_value, grad_diagonals
+    return grad_query, grad_key, grad_value, problem.grad_diagonals
 
 
-def _equal_lengths(problem: Problem) -> Iterator[tuple[Problem, slice]]:
+def _equal_lengths(problem: P) -> Iterator[tuple[P, slice]]:
     """Divide a problem into ones whose sequences have equal lengths, and say which tokens are theirs."""
     tokens = problem.query.shape[0]
     if tokens == problem.sequences * problem.longest:  # none is shorter than the longest
@@ -162,3 +117,4 @@ def _fill_with_weights(panel: Tensor, group: Problem, first_row: int) -> None:
 
 
 _operator = register("squared_relu_attention_materialized", _forward, _backward)
+squared_relu_attention = partial(attend, _operator)
