@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flash.errors import InputError
 from flash.ops.quadratic_attention import blocked, quadratic_attention
 from flash.ops.quadratic_attention.packed import keys_seen, squared_relu_attention
 from flash.ops.sequences import Sequences
@@ -203,3 +204,12 @@ def test_the_operation_keeps_to_the_rules_of_custom_operations(row_sum):
     diagonals = normal(5, seed=3).requires_grad_()
     arguments = (inputs[0], key, inputs[1], diagonals, None, None, [3, 2, 1, 6], 0.5, row_sum, False)
     torch.library.opcheck(torch.ops.flash.squared_relu_attention_blocked.default, arguments)
+
+
+def test_a_gradient_of_the_gradients_is_refused():
+    leaf, key, value = normal(12, 4, seed=0).requires_grad_(), normal(12, 4, seed=1), normal(12, 5, seed=2)
+    sequences = Sequences.of_lengths([12], CPU)
+    out = squared_relu_attention(leaf, key, value, None, sequences=sequences, scale=0.5, backend="blocked")
+    (gradient,) = torch.autograd.grad(out.square().sum(), leaf, create_graph=True)
+    with pytest.raises(InputError, match=r"can be differentiated once: .*attention_backend='reference'"):
+        gradient.sum().backward()

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from flash.ops.attention_weights import SMALLEST_ROW_SUM
+from flash.ops.differentiable_once import differentiable_once
 from flash.ops.sequences import Sequences
 
 # Weights held at once, 8 MiB in bfloat16; a block has at least so many queries. On a CPU, n = 2,048 and e = 1,536,
@@ -302,6 +303,7 @@ def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
 
 
 blocked_forward.register_autograd(_backward, setup_context=_setup_context)
+differentiable_once(blocked_backward, "squared_relu_attention_blocked")
 
 
 def squared_relu_attention(

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from flash.errors import InputError
+from flash.ops.differentiable_once import differentiable_once
 from flash.ops.quadratic_attention.kernel_inputs import per_row
 
 
@@ -73,12 +73,7 @@ def register(name: str, forward: Forward, backward: Backward) -> Operator:
     )
     operator_backward.register_fake(_empty_gradients)
 
-    def refuse(ctx: Any, *grads: Tensor) -> None:
-        raise InputError(
-            f"{name} can be differentiated once: for gradients of gradients set attention_backend='reference'"
-        )
-
-    operator_backward.register_autograd(refuse)
+    differentiable_once(operator_backward, name)
 
     def remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         arguments, (out, row_sums) = Inputs(*inputs), output
