@@ -1,10 +1,19 @@
 """Pages of docs/ that a program writes: written anew, or compared with a fresh run."""
 
 import difflib
+import re
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).parents[1] / "docs"
+_TABLE = re.compile(r"(<!-- table (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def fill_tables(text: str, tables: Mapping[str, Callable[[Any], str]], records: Any) -> str:
+    """Write each table of ``records`` between its marks, ``<!-- table NAME -->`` and ``<!-- end -->``."""
+    return _TABLE.sub(lambda match: f"{match[1]}\n{tables[match['name']](records)}\n\n{match[3]}", text)
 
 
 def write_or_compare(page: Path, text: str, *, check: bool) -> int:

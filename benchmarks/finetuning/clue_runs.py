@@ -15,6 +15,7 @@ from flash.finetuning.baselines import baselines
 from flash.finetuning.data import load_data
 
 from harness import machine
+from run_records import read_run_records
 
 BASELINES = "baselines"  # the contestant that is no model
 TASK_OF_FOLDER = {"chid_few": "chid"}  # where the folder is not called as the task
@@ -130,15 +131,5 @@ def score_baselines(run: Run, *, clue: Path) -> dict[str, Any]:
 
 
 def read_records(results: Path) -> dict[Run, dict[str, Any]]:
-    """Read the records of finished runs, one JSON object a line."""
-    if not results.exists():
-        return {}
-    records = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    return {Run.from_dict(record["run"]): record for record in records}
-
-
-def append_record(results: Path, record: dict[str, Any]) -> None:
-    """Add a record in one write, so that a stop leaves whole lines."""
-    results.parent.mkdir(parents=True, exist_ok=True)
-    with results.open("a", encoding="utf-8") as out:
-        out.write(json.dumps(record, ensure_ascii=False) + "\n")
+    """Read the records of finished runs."""
+    return read_run_records(results, Run.from_dict)

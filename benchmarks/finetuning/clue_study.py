@@ -20,7 +20,8 @@ from flash.errors import InputError
 from flash.tasks.loading import find_file, load_split
 from flash.tasks.task import load_task, packaged_tasks
 
-from clue_runs import BASELINES, TASK_OF_FOLDER, Run, append_record, finetune, read_records, score_baselines
+from clue_runs import BASELINES, TASK_OF_FOLDER, Run, finetune, read_records, score_baselines
+from run_records import append_record
 
 FIRST_SEED = 2022
 ROWS_A_STEP = 32

@@ -80,27 +80,12 @@ def earlier(vocab_size: int, size: Size, length: int, **settings: Any) -> PreTra
 
 def transformer(vocab_size: int, size: Size, length: int, **settings: Any) -> PreTrainedModel:
     """Build Transformer++."""
-    return build_transformer(
-        vocab_size=vocab_size,
-        width=size.width,
-        layers=size.units // 2,
-        length=length,
-        inner=size.gated_inner,
-        head_dim=size.head_dim,
-        **settings,
-    )
+    return build_transformer(**_transformer_sizes(vocab_size, size, length), inner=size.gated_inner, **settings)
 
 
 def bert(vocab_size: int, size: Size, length: int) -> PreTrainedModel:
     """Build BERT."""
-    return build_bert(
-        vocab_size=vocab_size,
-        width=size.width,
-        layers=size.units // 2,
-        length=length,
-        inner=size.plain_inner,
-        head_dim=size.head_dim,
-    )
+    return build_bert(**_transformer_sizes(vocab_size, size, length), inner=size.plain_inner)
 
 
 OUR_TRICKS = {"token_shift": 0.25, "fan_in": True, "scale_norm": True}
@@ -123,4 +108,14 @@ def _sizes(vocab_size: int, size: Size, length: int) -> dict[str, Any]:
         "hidden_size": size.width,
         "num_hidden_layers": size.units,
         "max_position_embeddings": length,
+    }
+
+
+def _transformer_sizes(vocab_size: int, size: Size, length: int) -> dict[str, Any]:
+    return {
+        "vocab_size": vocab_size,
+        "width": size.width,
+        "layers": size.units // 2,
+        "length": length,
+        "head_dim": size.head_dim,
     }

@@ -8,14 +8,13 @@ A table stands between `<!-- table NAME -->` and `<!-- end -->`.
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # the harness of the other benchmarks
 
 from figures import draw_curves, draw_lengths, draw_signal, draw_sweeps
-from generated_page import DOCS, write_or_compare
+from generated_page import DOCS, fill_tables, write_or_compare
 from runs import read_records
 from studies import STUDIES, Records
 from summary import summarize
@@ -26,7 +25,6 @@ RECORDS = RESULTS / "quality_runs.jsonl"
 # what `flashquad inspect` wrote about two models of the comparison
 INSPECTIONS = {name: RESULTS / f"quality_inspection_{name}.json" for name in ("earlier", "recommended")}
 PAGE = DOCS / "quality.md"
-_TABLE = re.compile(r"(<!-- table (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def draw(records: Records) -> None:
@@ -46,11 +44,6 @@ def draw(records: Records) -> None:
         draw_lengths(normalizers, figures / "quality-lengths.png", trained_at=trained_at, matched=matched)
 
 
-def fill(text: str, records: Records) -> str:
-    """Write each table between its marks."""
-    return _TABLE.sub(lambda match: f"{match[1]}\n{TABLES[match['name']](records)}\n\n{match[3]}", text)
-
-
 def main() -> int:
     """Write or check the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -59,7 +52,8 @@ def main() -> int:
     records = read_records(RECORDS)
     if not arguments.check:
         draw(records)
-    return write_or_compare(PAGE, fill(PAGE.read_text(encoding="utf-8"), records), check=arguments.check)
+    text = fill_tables(PAGE.read_text(encoding="utf-8"), TABLES, records)
+    return write_or_compare(PAGE, text, check=arguments.check)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """One training run of a study: what it is told, how it is trained, what is kept of it."""
 
-import contextlib
-import json
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -21,6 +19,7 @@ from flash.training.trainer import MaskedLMTrainer, MaskEpochCallback
 
 from contestants import CONTESTANTS, SIZES
 from harness import machine
+from run_records import read_run_records
 
 TOKENS_A_STEP = 2048  # padding included
 CURVE_POINTS = 8
@@ -251,20 +250,5 @@ def _loss_at(trainer: MaskedLMTrainer, texts: Texts, length: int) -> dict[str, f
 
 
 def read_records(results: Path) -> dict[Run, dict[str, Any]]:
-    """Read the records of finished runs, one JSON object a line."""
-    if not results.exists():
-        return {}
-    records = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
-    return {Run.from_dict(record["run"]): record for record in records}
-
-
-def append_record(results: Path, record: dict[str, Any]) -> None:
-    """Add a record; several processes may do so at a time."""
-    import fcntl
-
-    line = json.dumps(record, ensure_ascii=False) + "\n"
-    with results.open("a", encoding="utf-8") as out, contextlib.ExitStack() as stack:
-        fcntl.flock(out, fcntl.LOCK_EX)
-        stack.callback(fcntl.flock, out, fcntl.LOCK_UN)
-        out.write(line)
-        out.flush()
+    """Read the records of finished runs."""
+    return read_run_records(results, Run.from_dict)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # the harness of the other benchmarks
 
-from runs import Run, Texts, append_record, read_records, train
+from run_records import append_record
+from runs import Run, Texts, read_records, train
 from studies import STUDIES
 
 SECONDS_BETWEEN_LOOKS = 2.0

@@ -8,9 +8,11 @@ import sys
 import pytest
 
 import clue_study
-from clue_page import PAGE, RECORDS, fill
-from clue_runs import BASELINES, Run, append_record, read_records
+from clue_page import PAGE, RECORDS
+from clue_runs import BASELINES, Run, read_records
 from clue_tables import NO_RECORD, TABLES, summarize
+from generated_page import fill_tables
+from run_records import append_record
 from toy_tasks import checkpoint, task_folder
 
 
@@ -49,7 +51,7 @@ def some_records():
 
 def test_the_tables_of_the_page_are_what_the_records_give():
     text = PAGE.read_text(encoding="utf-8")
-    assert fill(text, read_records(RECORDS)) == text
+    assert fill_tables(text, TABLES, read_records(RECORDS)) == text
     assert set(re.findall(r"<!-- table ([\w-]+) -->", text)) == set(TABLES)
 
 

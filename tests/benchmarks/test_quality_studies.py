@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from contestants import CONTESTANTS, SIZES
-from runs import Run, append_record, build_model, read_records
+from run_records import append_record
+from runs import Run, build_model, read_records
 from studies import ADAMW_RATES, MUON_RATES, SEEDS, STUDIES, best_rate, rates_to_try, tuned
 from summary import plus_minus, summarize
 

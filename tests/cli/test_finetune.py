@@ -87,6 +87,9 @@ def test_predict_answers_texts_lines_and_files(finetuned, workplace, tmp_path):
     assert [row[0] for row in rows] == ["苹果很好", "公园很好"]
     assert all(row[1] in ("food", "place") and 0.5 <= float(row[2]) <= 1 for row in rows)
     assert flashquad("predict", "--model", finetuned[0], text="苹果很好\n\n公园很好\n").stdout == done.stdout
+    done = flashquad("predict", "--model", finetuned[0], text="苹果很好\n".encode() + b"\xff\n")
+    assert done.exit_code == 2
+    assert done.stderr.strip() == "flashquad: text 2 is not UTF-8: '\\udcff'; write it as UTF-8"
     test = workplace / "data/test.json"
     done = flashquad("predict", "--model", finetuned[0], "--input", test, "--submission", "--output", tmp_path)
     assert done.stdout.strip() == str(tmp_path / "tnews11_predict.json")
@@ -119,6 +122,7 @@ def test_predict_answers_texts_lines_and_files(finetuned, workplace, tmp_path):
             ("finetune", "--task", "tnews", "--model", "x", "--eval_strategy", "no"),
             "--eval_strategy must be epoch or steps",
         ),
+        (("finetune", *GIVEN, "--bf16", "--fp16"), "At most one of fp16 and bf16"),
         (("finetune", *GIVEN, "--save_strategy", "steps"), "--save_strategy steps is not taken: a checkpoint is saved"),
         (("finetune", *GIVEN, "--save_steps", "7"), "--save_steps 7.0 is not taken: a checkpoint is saved at each"),
         (("finetune", *GIVEN, "--load_best_model_at_end", "False"), "--load_best_model_at_end False is not taken"),

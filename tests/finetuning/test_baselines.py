@@ -2,7 +2,7 @@
 
 import pytest
 
-from flash.finetuning.baselines import baselines
+from flash.finetuning.baselines import _PREDICTORS, baselines
 from flash.finetuning.baselines.entities import DICTIONARY, predict_entities
 from flash.finetuning.baselines.found import MAJORITY, TFIDF
 from flash.finetuning.baselines.reading import FIRST, LIKEST, predict_answers
@@ -35,6 +35,17 @@ def test_every_kind_of_task_has_baselines_on_both_files(kind, tmp_path):
     for scores in found.values():
         assert scores["dev"] == scores["test"]
         assert data.problem.task.metric in scores["dev"]
+
+
+def test_of_several_variants_the_best_on_dev_is_told(tmp_path, monkeypatch):
+    data = load_data(toy_finetuning("classification", task_folder(tmp_path / "data", "classification"), "x", tmp_path))
+    dev = data.dev.examples
+    right = [example.label for example in dev]
+    wrong = [{"101": "102", "102": "101"}[label] for label in right]
+    for variants in ([[right, wrong], [wrong, right]], [[wrong, right], [right, wrong]]):
+        monkeypatch.setitem(_PREDICTORS, "classification", lambda train, splits, variants=variants: {TFIDF: variants})
+        found = baselines(data.problem, data.train.examples, dev, dev)[TFIDF]
+        assert (found["dev"]["accuracy"], found["test"]["accuracy"]) == (1, 0)
 
 
 def test_a_dictionary_finds_the_entities_that_it_knows(tmp_path):

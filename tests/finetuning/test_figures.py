@@ -35,6 +35,36 @@ def test_chinese_names_are_drawn_without_a_missing_glyph(count, tmp_path):
     assert (tmp_path / "confusion.png").stat().st_size > 1000
 
 
+@pytest.mark.parametrize(
+    "curve",
+    [
+        [{"epoch": 1.0, "loss": 2.0}, {"epoch": 1.0, "eval_loss": 1.5, "eval_accuracy": 0.5}],
+        [
+            {"epoch": 0.5, "loss": 2.0},
+            {"epoch": 1.0, "eval_loss": 1.5, "eval_accuracy": 0.5},
+            {"epoch": 1.0, "loss": 1},
+        ],
+    ],
+)
+def test_curves_of_one_epoch_are_seen(curve, tmp_path, monkeypatch):
+    drawn = []
+
+    class Kept(figures.Figure):
+        def savefig(self, *args, **kwargs):
+            drawn.extend(self.axes)
+
+    monkeypatch.setattr(figures, "Figure", Kept)
+    draw_curves(tmp_path / "curves.png", "accuracy", [{"seed": 1, "curve": curve}])
+    losses, scores = drawn
+    assert [len(axes.lines) for axes in drawn] == [2, 1]
+    for line in (*losses.lines, *scores.lines):
+        # a line of one point is seen by its marker only
+        assert line.get_marker() not in (None, "None", "")
+        left, right = line.axes.get_xlim()
+        assert left == 0
+        assert all(left < epoch <= right for epoch in line.get_xdata())
+
+
 def test_curves_of_runs_of_any_length_are_drawn(tmp_path):
     curve = [{"epoch": 0.5, "loss": 2.0}, {"epoch": 1, "eval_loss": 1.5, "eval_accuracy": 0.5}]
     draw_curves(tmp_path / "curves.png", "accuracy", [{"seed": seed, "curve": curve[seed % 2 :]} for seed in range(12)])

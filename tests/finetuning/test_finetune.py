@@ -9,7 +9,8 @@ from transformers import pipeline
 import flash  # noqa: F401
 from flash.errors import InputError
 from flash.finetuning.baselines import baselines
-from flash.finetuning.finetune import finetune, study_summary
+from flash.finetuning.finetune import _best_run, finetune, study_summary
+from flash.finetuning.run import Run
 from flash.finetuning.scoring import Finetuned
 
 from toy_tasks import TASK_OF, checkpoint, rows_of, task_folder, toy_finetuning, write_rows
@@ -109,6 +110,17 @@ def test_the_pipelines_of_transformers_know_the_labels(study):
         assert {entity["entity_group"] for entity in tagger("妈妈在厨房里苹果很好")} <= {"food", "place"}
 
 
+def test_the_packaged_model_makes_a_folder_for_the_pipeline(tmp_path):
+    data = task_folder(tmp_path / "data", "classification", train=16, dev=4)
+    args = toy_finetuning("classification", data, "tiny-zh", tmp_path / "out", num_train_epochs=1, baselines=False)
+    study = finetune(args, command="")
+    (answers,) = pipeline("text-classification", model=str(study.folder), top_k=None)(["苹果很好"])
+    assert {answer["label"] for answer in answers} == {"food", "place"}
+    assert sum(answer["score"] for answer in answers) == pytest.approx(1)
+    (record,) = (json.loads(path.read_text(encoding="utf-8")) for path in study.folder.glob("runs/*/metrics.json"))
+    assert [entry["step"] for entry in record["curve"] if "loss" in entry] == [1, 2]
+
+
 def small_study(start, folder, **changes):
     data = folder / "data"
     if not data.exists():
@@ -171,6 +183,13 @@ def test_the_best_learning_rate_is_kept(start, tmp_path):
     assert set(study.metrics["learning_rates"]) == {"1e-06", "0.01"}
 
 
+def test_of_several_seeds_the_best_model_is_kept(tmp_path):
+    runs = [Run(rate, seed, tmp_path) for rate in (0.1, 0.2) for seed in (1, 2, 3)]
+    scores = (0.9, 0.9, 0.9, float("nan"), 0.3, 0.2)
+    records = {run.name: {"dev": {"accuracy": score}} for run, score in zip(runs, scores, strict=True)}
+    assert _best_run(runs, records, 0.2, "accuracy") == runs[4]
+
+
 def test_another_study_is_not_mixed_in(start, tmp_path):
     finetune(small_study(start, tmp_path), command="")
     with pytest.raises(InputError, match="--num_train_epochs 2"):
@@ -231,6 +250,8 @@ def test_a_submission_that_lacks_rows_is_not_written(start, tmp_path, caplog):
     study = finetune(args, command="")
     assert "no submission is written" in caplog.text
     assert not (study.folder / "tnews11_predict.json").exists()
+    with pytest.raises(InputError, match="1 rows cannot be read, and a submission must answer every one"):
+        Finetuned(study.folder).predict_file(path, tmp_path, submission=True)
     assert len((study.folder / "test_predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 6
 
 

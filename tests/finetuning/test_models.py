@@ -55,31 +55,35 @@ def test_a_head_for_other_labels_is_made_anew_and_told(start, tmp_path, caplog):
     load_task_model(
         str(start), problem_of(load_task("tnews"), ("a", "b", "c")), {}, max_length=32
     ).model.save_pretrained(tmp_path)
+    loaded = load_task_model(str(tmp_path), classification(), {}, max_length=32)
+    assert loaded.head_replaced
+    assert loaded.model.classifier.out_proj.out_features == 2
+    data = task_folder(tmp_path / "data", "classification", train=16, dev=8)
+    settings = {"baselines": False, "max_steps": 1, "seeds": 2}
     with caplog.at_level(logging.WARNING):
-        model = load_task_model(str(tmp_path), classification(), {}, max_length=32).model
-    assert "its head is for other labels (classifier" in caplog.text
-    assert model.classifier.out_proj.out_features == 2
+        finetune(toy_finetuning("classification", data, tmp_path, tmp_path / "out", **settings), command="")
+    assert caplog.text.count("its head is for other labels than those of this task; a new one is trained") == 1
 
 
-def test_a_head_for_as_many_other_labels_is_made_anew_and_told(start, tmp_path, caplog):
+def test_a_head_for_as_many_other_labels_is_made_anew(start, tmp_path):
     load_task_model(str(start), problem_of(load_task("afqmc"), ("0", "1")), {}, max_length=32).model.save_pretrained(
         tmp_path
     )
-    with caplog.at_level(logging.WARNING):
-        model = load_task_model(str(tmp_path), classification(), {}, max_length=32).model
-    assert "its head is for other labels; a new one is trained" in caplog.text
+    model, new, head_replaced = load_task_model(str(tmp_path), classification(), {}, max_length=32)
+    assert head_replaced
+    assert "classifier.out_proj.weight" in new
     before = load_task_model(str(tmp_path), problem_of(load_task("afqmc"), ("0", "1")), {}, max_length=32).model
     name = "flash_quad.layers.1.in_proj.weight"
     assert torch.equal(model.state_dict()[name], before.state_dict()[name])
     assert not torch.equal(model.classifier.out_proj.weight, before.classifier.out_proj.weight)
 
 
-def test_what_a_masked_language_model_has_of_the_head_is_kept(tmp_path, caplog):
+def test_what_a_masked_language_model_has_of_the_head_is_kept(tmp_path):
     folder = peer(tmp_path, "modernbert")
-    model, new = load_task_model(str(folder), classification(), {}, max_length=32)
+    model, new, head_replaced = load_task_model(str(folder), classification(), {}, max_length=32)
     assert torch.equal(model.head.dense.weight, load_file(folder / "model.safetensors")["head.dense.weight"])
     assert new == {"classifier.weight", "classifier.bias"}
-    assert "head is for other labels" not in caplog.text
+    assert not head_replaced
 
 
 def test_a_model_that_cannot_take_the_length_does_not_claim_the_folder(tmp_path):
@@ -135,6 +139,9 @@ def test_a_model_whose_labels_are_not_those_of_its_task_is_refused(start, tmp_pa
         toy_finetuning("classification", data, start, tmp_path / "out", baselines=False), command=""
     ).folder
     facts = json.loads((folder / "task.json").read_text(encoding="utf-8"))
+    (folder / "task.json").write_text(json.dumps(facts | {"label_names": {}, "labels": ["7", "8"]}), encoding="utf-8")
+    with pytest.raises(InputError, match=r"the head is missing or for other labels than those of its task.json"):
+        Finetuned(folder)
     (folder / "task.json").write_text(json.dumps(facts | {"labels": ["101", "102", "103"]}), encoding="utf-8")
     with pytest.raises(InputError, match=r"the model has 2 labels, its task.json 3"):
         Finetuned(folder)

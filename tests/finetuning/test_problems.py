@@ -100,6 +100,22 @@ def test_a_tag_that_goes_on_without_a_beginning_opens_an_entity(tokenizer):
     assert found == (Entity(0, 2, "a"), Entity(2, 3, "b"), Entity(3, 4, "b"))
 
 
+def test_where_windows_overlap_the_one_in_whose_middle_a_token_stands_says(tokenizer):
+    problem = entity_problem()
+    encoded = problem.encode([EntityExample(0, TEXT[:60], None)], tokenizer, 24)
+    assert len(encoded.windows) > 2
+    # each window takes its first two and last two tokens for an entity, and is right nowhere
+    tags = [[0] * len(window.offsets) for window in encoded.windows]
+    for row in tags:
+        row[1], row[2], row[-3], row[-2] = 1, 2, 1, 2
+    (found,) = problem.answers(tags, encoded).predictions
+    first, last = encoded.windows[0].offsets[1], encoded.windows[-1].offsets[-2]
+    assert [(entity.start, entity.end) for entity in found] == [
+        (first[0], encoded.windows[0].offsets[2][1]),
+        (encoded.windows[-1].offsets[-3][0], last[1]),
+    ]
+
+
 def perfect_span_logits(encoded):
     """Logits that point at the labels."""
     sides = []
@@ -224,8 +240,10 @@ def test_candidates_that_are_not_there_are_not_compared(tokenizer):
 def test_a_long_text_keeps_its_blank(tokenizer):
     text = TEXT * 3 + "他____。" + TEXT * 3
     encoded = problem_of(load_task("chid")).encode([ChoiceExample(0, text, "", ("好", "冷"), 0)], tokenizer, 32)
-    kept = tokenizer.decode(encoded.features.rows[0]["input_ids"][0])
-    assert "_" in kept or tokenizer.unk_token in kept
+    around = tokenizer.tokenize("____")
+    (tokens, _) = (tokenizer.convert_ids_to_tokens(ids) for ids in encoded.features.rows[0]["input_ids"])
+    assert any(tokens[place : place + len(around)] == around for place in range(len(tokens)))
+    assert around[0] not in tokenizer.tokenize(TEXT)  # it is nowhere else
 
 
 def test_class_weights_weigh_the_loss():

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from flash.finetuning.data import load_data
 from flash.finetuning.models import load_task_model, load_task_tokenizer
 from flash.finetuning.run import task_trainer
-from flash.finetuning.trainer import token_count
+from flash.finetuning.trainer import GroupedByLength, longest_first, token_count
 
 from toy_tasks import TASK_OF, checkpoint, peer, rows_of, task_folder, toy_finetuning, write_rows
 
@@ -110,10 +110,30 @@ def test_validation_scores_texts_of_any_lengths_as_the_answers_do(kind, tmp_path
 def test_what_is_scored_stays_in_order_whatever_the_lengths(tmp_path):
     trainer, _data, encoded = trainer_of("classification", tmp_path)
     rows = sorted(encoded["dev"].features.rows, key=lambda row: len(row["input_ids"]))
-    encoded["dev"].features.rows[:] = rows[::2] + rows[1::2]
+    uneven = [
+        row | {name: row[name][: 3 + place] for name in row if name != "labels"} for place, row in enumerate(rows)
+    ]
+    encoded["dev"].features.rows[:] = uneven[::2] + uneven[1::2]
+    order = longest_first(encoded["dev"].features)
+    assert [order[place] for place in order] != sorted(order)  # there and back are two ways
     logits = trainer.logits_of(encoded["dev"])
     trainer.model.eval()
     for row, found in zip(encoded["dev"].features.rows, logits, strict=True):
         with torch.no_grad():
             alone = trainer.model(input_ids=torch.tensor([row["input_ids"]])).logits[0]
         torch.testing.assert_close(torch.tensor(found), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_each_epoch_has_an_order_of_its_own_with_rows_of_like_length_together():
+    lengths = [1 + (7 * number) % 50 for number in range(400)]
+    orders = []
+    for seed, epoch in ((1, 0), (1, 0), (1, 1), (2, 0)):
+        sampler = GroupedByLength(lengths, batch_size=8, seed=seed)
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    assert all(sorted(order) == list(range(400)) for order in orders)
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
+    assert orders[0] != orders[3]
+    batches = [[lengths[index] for index in orders[0][start : start + 8]] for start in range(0, 400, 8)]
+    assert sum(max(batch) - min(batch) for batch in batches) / len(batches) < 5

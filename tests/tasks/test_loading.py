@@ -1,5 +1,6 @@
 """Good rows are kept, bad ones counted; a wrong file is refused in one line that says what it seems to be."""
 
+import json
 import logging
 
 import pytest
@@ -29,6 +30,58 @@ def test_bad_rows_among_good_ones_are_counted_and_told(tmp_path, caplog):
     assert "5 of 201 rows left out: 1 broken_line, 2 empty_text, 1 no_label, 1 unknown_label" in caplog.text
     assert "dev.json:2: this line is no JSON" in caplog.text
     assert "'999' is none of the 2 classes" in caplog.text
+
+    for line in (12, 13):  # those behind the broken one
+        assert f"dev.json:{line}: sentence is empty" in caplog.text
+
+
+@pytest.mark.parametrize("column", ["label", "sentence"])
+def test_a_first_row_that_lacks_a_column_costs_only_itself(column, tmp_path):
+    rows = rows_of("classification", 20)
+    del rows[0][column]
+    split = load_split(write_rows(tmp_path / "train.json", rows), TNEWS)
+    assert len(split.examples) == 19
+    assert split.left_out == {"no_label" if column == "label" else "no_text": 1}
+
+
+def test_a_question_without_a_context_costs_only_itself(tmp_path):
+    rows = rows_of("reading", 6)
+    del rows[0]["context"], rows[4]["context"]
+    assert load_split(write_rows(tmp_path / "train.json", rows), load_task("reading")).left_out == {"no_text": 2}
+
+
+@pytest.mark.parametrize(("kind", "column"), [("classification", "sentence"), ("choice", "candidates")])
+def test_half_a_character_costs_its_row(kind, column, tmp_path, caplog):
+    rows = rows_of(kind, 6)
+    rows[2][column] = ["苹果", "果\ud83d"] if column == "candidates" else "果\ud83d"
+    path = tmp_path / "train.json"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    task = load_task("choice") if kind == "choice" else TNEWS
+    assert load_split(path, task).left_out == {"broken_text": 1}
+    assert f"train.json:3: {column} has half a character (a lone surrogate) at character 1" in caplog.text
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-16"])
+def test_a_file_in_another_encoding_is_refused_by_that(encoding, tmp_path):
+    path = write_rows(tmp_path / "train.json", rows_of("classification", 20))
+    path.write_text(path.read_text(encoding="utf-8"), encoding=encoding)
+    with pytest.raises(InputError, match=r"rows are broken lines, the first one line \d: this line is not UTF-8"):
+        load_split(path, TNEWS)
+
+
+def test_a_class_is_the_same_as_a_number_and_with_white_space(tmp_path):
+    rows = rows_of("classification", 40)
+    ways = (int, float, lambda label: f" {label}\n", str)
+    written = [row | {"label": ways[number % 4](row["label"])} for number, row in enumerate(rows)]
+    split = load_split(write_rows(tmp_path / "train.json", written), TNEWS)
+    assert [example.label for example in split.examples] == [row["label"] for row in rows]
+    assert split.label_names == {"101": "food", "102": "place"}
+
+
+def test_a_class_of_white_space_is_none(tmp_path):
+    rows = rows_of("classification", 20)
+    rows[3]["label"] = "  "
+    assert load_split(write_rows(tmp_path / "train.json", rows), TNEWS).left_out == {"no_label": 1}
 
 
 def test_a_file_to_predict_keeps_every_row(tmp_path):
@@ -64,6 +117,18 @@ def test_of_a_document_only_the_question_with_a_bad_answer_loses_it(tmp_path):
     path = write_rows(tmp_path / "test.json", [{"data": [{"paragraphs": [{"context": "天很蓝", "qas": questions}]}]}])
     first, second = load_split(path, load_task("cmrc2018"), need_answers=False).examples
     assert (first.id, first.answers, second.id, second.answers) == ("A", (("蓝", 2),), "B", None)
+
+
+def test_a_question_that_is_left_out_is_named(tmp_path, caplog):
+    wrong = {"id": "B", "question": "？", "answers": [{"text": "绿", "answer_start": 2}]}
+    right = wrong | {"id": "A", "answers": [{"text": "蓝", "answer_start": 2}]}
+    path = write_rows(tmp_path / "a.json", [{"data": [{"paragraphs": [{"context": "天很蓝", "qas": [right, wrong]}]}]}])
+    load_split(path, load_task("cmrc2018"))
+    assert "a.json:1: question B: '绿' is not in its context" in caplog.text
+    caplog.clear()
+    asked = [{"question": "？", "choice": ["甲", "乙"], "answer": answer} for answer in ("甲", "丙")]
+    load_split(write_rows(tmp_path / "b.json", [{"id": "1", "context": ["天"], "qas": asked}]), load_task("c3"))
+    assert "b.json:1: question 2: the answer '丙' is none of the 2 candidates" in caplog.text
 
 
 def test_a_label_column_that_is_not_there_is_named(tmp_path):

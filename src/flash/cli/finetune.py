@@ -1,13 +1,11 @@
 """``flashquad finetune``: checkpoint and task -> model folder, scores, predictions, figures."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flash.cli.flags import flags_of
+from flash.cli.flags import flags_of, typed_command
 
 EPILOG = "\n\n".join(
     (
@@ -61,17 +59,16 @@ def finetune(
         "--help": help_all,
     }
     from flash.finetuning.arguments import FinetuningArguments
-    from flash.training.flags import parse_flags
+    from flash.training.flags import parse_flags, settings_of
 
     namespace = parse_flags(
         FinetuningArguments, [*flags_of(options), *context.args], command="flashquad finetune", defaults={}
     )
-    args = FinetuningArguments(**vars(namespace))
+    args = settings_of(FinetuningArguments, namespace)
 
     from flash.cli.console import quiet_libraries
     from flash.finetuning.finetune import finetune as run
     from flash.finetuning.finetune import study_summary
 
     quiet_libraries()
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    print(study_summary(run(args, command=command)))
+    print(study_summary(run(args, command=typed_command())))

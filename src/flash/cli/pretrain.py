@@ -1,13 +1,11 @@
 """``flashquad pretrain``: recipe and flags -> model folder."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flash.cli.flags import flags_of
+from flash.cli.flags import flags_of, typed_command
 
 # a paragraph a line: the terminal's width decides where they break
 EPILOG = "\n\n".join(
@@ -87,5 +85,4 @@ def pretrain(
     from flash.training.pretrain import result_summary
 
     quiet_libraries()
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    print(result_summary(run(args, command=command)))
+    print(result_summary(run(args, command=typed_command())))

@@ -40,10 +40,12 @@ class RejectLog:
 
     Args:
         path: A JSON lines file, made at the first reject; None where none is wanted.
+        only_counted: Reasons that are no fault of the input, of which none is told one by one.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, only_counted: frozenset[str] = _ONLY_COUNTED) -> None:
         self._path = path
+        self._only_counted = only_counted
         self._file: TextIO | None = None
         self.tally = RejectTally()
 
@@ -76,7 +78,7 @@ class RejectLog:
             _logger.warning("left out: %s", self.tally)
 
     def _tell(self, reject: Reject) -> None:
-        if reject.reason in _ONLY_COUNTED or self.tally.counts[reject.reason] >= _TOLD_PER_REASON:
+        if reject.reason in self._only_counted or self.tally.counts[reject.reason] >= _TOLD_PER_REASON:
             return
         place = reject.source if reject.line is None else f"{reject.source}:{reject.line}"
         _logger.warning("%s: %s (%s)", place, reject.detail, reject.reason)

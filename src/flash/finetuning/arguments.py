@@ -79,6 +79,9 @@ class FinetuningArguments(TrainingArguments):
     warmup_steps: float = field(default=0.1, metadata={"help": "Steps of warm-up; below 1, a share of all steps."})
     weight_decay: float = field(default=0.01, metadata={"help": "Of matrices and embeddings."})
     seed: int = field(default=2022, metadata={"help": "Of order, dropout and the new head."})
+    logging_steps: float = field(
+        default=0.05, metadata={"help": "Steps between two points of the training loss; below 1, a share of all steps."}
+    )
     eval_strategy: str = field(default="epoch", metadata={"help": "When to validate: epoch or steps."})
     save_strategy: str | None = field(
         default=None, metadata={"help": "As --eval_strategy: a checkpoint is saved at each validation."}

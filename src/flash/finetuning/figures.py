@@ -76,13 +76,13 @@ def draw_confusion(path: Path, counts: np.ndarray, names: Sequence[str], labels:
 
 
 def draw_curves(path: Path, metric: str, records: Sequence[dict[str, Any]]) -> None:
-    """Draw loss and score against epochs, a colour a seed."""
+    """Draw loss and score against epochs, a colour a seed; what is known of one moment only is a dot."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2)
     for number, record in enumerate(records):
         for axes, key, style in (
-            (panels[0], "loss", "-"),
+            (panels[0], "loss", ".-"),
             (panels[0], "eval_loss", "o--"),
             (panels[1], f"eval_{metric}", "o-"),
         ):
@@ -92,9 +92,13 @@ def draw_curves(path: Path, metric: str, records: Sequence[dict[str, Any]]) -> N
     for axes, what in zip(panels, ("loss", metric.replace("_", " ")), strict=True):
         axes.set_xlabel("epoch")
         axes.set_ylabel(what)
+        axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-    lines = [Line2D([], [], color="gray"), Line2D([], [], color="gray", linestyle="--", marker="o", markersize=4)]
+    lines = [
+        Line2D([], [], color="gray", marker="."),
+        Line2D([], [], color="gray", linestyle="--", marker="o", markersize=4),
+    ]
     panels[0].legend(lines, ["training", "dev"], frameon=False, fontsize=8)
     seeds = [Line2D([], [], color=f"C{number % 10}") for number in range(len(records))]
     panels[1].legend(seeds, [f"seed {record['seed']}" for record in records], frameon=False, fontsize=8)

@@ -56,7 +56,13 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     tokenizer.model_max_length = data.problem.task.max_length  # what truncation=True means to those who use the folder
     # what is wrong with the model shows now, and not after minutes
     max_length = data.problem.task.max_length
-    load_task_model(args.model, data.problem, data.label_names, max_length=max_length, from_scratch=args.from_scratch)
+    loaded = load_task_model(
+        args.model, data.problem, data.label_names, max_length=max_length, from_scratch=args.from_scratch
+    )
+    if loaded.head_replaced:
+        logger.warning(
+            "--model %s: its head is for other labels than those of this task; a new one is trained", args.model
+        )
     if args.from_scratch and args.layer_decay != 1:
         logger.info("--layer_decay %g changes nothing: from scratch every weight is new", args.layer_decay)
     _claim(folder, args, data)

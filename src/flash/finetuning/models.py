@@ -1,6 +1,5 @@
 """A checkpoint of any architecture with a head for a task."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +17,6 @@ from flash.packaged import packaged_or_named
 
 # models whose position limit is not one: docs/decisions/0001
 _NO_LIMIT = ("flash_quad", "flash", "gau_alpha")
-
-logger = logging.getLogger(__name__)
 
 
 def load_task_tokenizer(name: str) -> PreTrainedTokenizerFast:
@@ -41,10 +38,16 @@ def load_task_tokenizer(name: str) -> PreTrainedTokenizerFast:
 
 
 class TaskModel(NamedTuple):
-    """A model under a task's head, and the names of those of its parameters that come from no checkpoint."""
+    """A model under a task's head.
+
+    Args:
+        new_parameters: Names of those of its parameters that come from no checkpoint.
+        head_replaced: Whether the checkpoint has a head for other labels, which was left out.
+    """
 
     model: PreTrainedModel
     new_parameters: frozenset[str]
+    head_replaced: bool = False
 
 
 def load_task_model(
@@ -96,17 +99,15 @@ def load_task_model(
     for key, there, needed in report["mismatched_keys"]:
         if key.startswith(prefix):
             raise InputError(f"--model {name}: {key} has shape {tuple(there)}, its {CONFIG_NAME} says {tuple(needed)}")
-        logger.warning("%s: its head is for other labels (%s); a new one is trained", name, key)
     new = {*report["missing_keys"], *(key for key, _, _ in report["mismatched_keys"])}
     head = [key for key in model.state_dict() if not key.startswith(prefix)]
     has_head = bool(head) and not any(key in report["missing_keys"] for key in head)
     if problem.head_labels() and has_head and not report["mismatched_keys"] and labels_before != config.id2label:
-        logger.warning("%s: its head is for other labels; a new one is trained", name)
         fresh = problem.auto_class.from_config(config)
         encoder_weights = {key: value for key, value in model.state_dict().items() if key.startswith(prefix)}
         fresh.load_state_dict(encoder_weights, strict=False)
-        return TaskModel(fresh, frozenset(new | (fresh.state_dict().keys() - encoder_weights.keys())))
-    return TaskModel(model, frozenset(new))
+        return TaskModel(fresh, frozenset(new | (fresh.state_dict().keys() - encoder_weights.keys())), True)
+    return TaskModel(model, frozenset(new), bool(report["mismatched_keys"]))
 
 
 def shown_labels(labels: tuple[str, ...], names: dict[str, str]) -> list[str]:

@@ -57,6 +57,11 @@ class Finetuned:
         self.loaded = load_task_model(
             str(self.folder), self.problem, self.label_names, max_length=self.problem.task.max_length
         )
+        if self.loaded.new_parameters:
+            raise InputError(
+                f"{self.folder}: the head is missing or for other labels than those of its task.json "
+                f"({min(self.loaded.new_parameters)}); name a folder whose files belong together"
+            )
 
     def answer(self, examples: Sequence[Any]) -> tuple[Answers, Any, Encoded]:
         """Answer examples; their own answers are not looked at."""
@@ -139,6 +144,10 @@ class Finetuned:
         return list(zip(shown, answers.confidences, strict=True))
 
     def _example(self, text: str, number: int) -> Example:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(f"text {number + 1} is not UTF-8: {text[:40]!r}; write it as UTF-8") from error
         if self.problem.task.kind == "entities":
             return EntityExample(number, text, None)
         if len(self.problem.task.texts) == 1:

@@ -54,34 +54,26 @@ def load_split(path: Path, task: Task, *, labels: Sequence[str] = (), need_answe
     """
     answers = _answers_beside(path, task)
     split = Split(path, [])
-    read, columns = 0, Counter[str]()
     wrong_labels: Counter[str] = Counter()
-    with RejectLog() as rejects:
-        for row in read_rows(path):
-            read += 1
+    rows = list(read_rows(path))
+    _check_columns(path, task, [row for row in rows if isinstance(row, Row)], need_answers=need_answers)
+    with RejectLog(only_counted=frozenset()) as rejects:
+        for number, row in enumerate(rows):
             if isinstance(row, Reject):
                 rejects.add(row)
                 continue
-            columns.update(row.values.keys())
-            missing = [name for name in columns_of(task) if name not in row.values]
-            if missing and columns[missing[0]] == 0 and not split.examples:
-                _refuse_columns(path, task, row, missing[0])
-            if need_answers and not split.examples and task.form not in ("squad", "dialogue", "idiom"):
-                if columns[task.label] == 0:
-                    _refuse_columns(path, task, row, task.label)
-            elif task.form == "squad" and "data" not in row.values and task.texts[0] not in row.values:
-                _refuse_columns(path, task, row, task.texts[0])
-            _note_label_name(split, task, row)
-            for example in _examples(task, row, read - 1, answers, labels, need_answers):
+            for example in _examples(task, row, number, answers, labels, need_answers):
                 fault = example if isinstance(example, BadRowError) else _fault(example, task, labels, need_answers)
                 if fault is None:
-                    split.examples.append(example)  # type: ignore[arg-type]
+                    assert not isinstance(example, BadRowError)
+                    split.examples.append(example)
+                    _note_label_name(split, task, row, example)
                     continue
                 if fault.reason == "unknown_label":
                     wrong_labels.update([str(fault)])
                 rejects.add(Reject(fault.reason, str(path), row.line, str(fault)))
         split.left_out = rejects.tally.counts
-    _check(split, task, wrong_labels)
+    _check(split, task, wrong_labels, rejects.tally.first)
     if split.left_out:
         logger.warning(
             "%s: %s of %s rows left out: %s",
@@ -229,8 +221,27 @@ def _fault(example: Example, task: Task, labels: Sequence[str], need_answers: bo
     return None
 
 
-def _check(split: Split, task: Task, wrong_labels: Counter[str]) -> None:
+def _check_columns(path: Path, task: Task, rows: Sequence[Row], *, need_answers: bool) -> None:
+    """Refuse a file in which a column of the task is nowhere; a row that lacks one costs only itself."""
+    needed = list(columns_of(task))
+    if task.form == "squad":
+        needed += [] if any("data" in row.values for row in rows) else [task.texts[0]]
+    elif need_answers and task.form not in ("dialogue", "idiom"):
+        needed.append(task.label)
+    for name in needed:
+        if rows and not any(name in row.values for row in rows):
+            _refuse_columns(path, task, rows[0], name)
+
+
+def _check(split: Split, task: Task, wrong_labels: Counter[str], first: Sequence[Reject]) -> None:
     wrong, good = sum(wrong_labels.values()), len(split.examples)
+    broken = split.left_out["broken_line"]
+    if broken > good:
+        example = next(reject for reject in first if reject.reason == "broken_line")
+        raise InputError(
+            f"{split.path}: {broken:,} of {split.left_out.total() + good:,} rows are broken lines, the first one line "
+            f"{example.line}: {example.detail}"
+        )
     if wrong > good:
         raise InputError(
             f"{split.path}: in {wrong:,} of {wrong + good:,} rows {wrong_labels.most_common(1)[0][0]}: is this a file "
@@ -260,9 +271,10 @@ def _telling_columns(task: Task) -> tuple[str, ...]:
     return columns_of(task) if task.form == "dialogue" else (*columns_of(task), task.label)
 
 
-def _note_label_name(split: Split, task: Task, row: Row) -> None:
-    if task.label_name and task.label_name in row.values and task.label in row.values:
-        split.label_names.setdefault(str(row.values[task.label]), str(row.values[task.label_name]))
+def _note_label_name(split: Split, task: Task, row: Row, example: Example) -> None:
+    name = row.values.get(task.label_name) if task.label_name else None
+    if name and isinstance(example, TextExample) and isinstance(example.label, str):
+        split.label_names.setdefault(example.label, str(name))
 
 
 def _answers_beside(path: Path, task: Task) -> dict[str, Any]:

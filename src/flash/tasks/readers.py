@@ -148,7 +148,7 @@ def _squad_row(
         try:
             yield _question(task, question, _text(paragraph, task.texts[0]), name)
         except BadRowError as error:
-            yield error
+            yield _of_question(name, error)
 
 
 def _question(task: Task, row: dict[str, Any], context: str, name: object) -> ReadingExample:
@@ -203,13 +203,18 @@ def _dialogue_row(
     questions = row.get("qas")
     if not isinstance(questions, list) or not all(isinstance(entry, dict) for entry in questions):
         raise BadRowError("broken_row", "qas must be a list of questions")
-    for entry in questions:
+    for number_in_row, entry in enumerate(questions, start=1):
         try:
             candidates = _candidates(entry, task.candidates)
             answer = _chosen(entry.get(task.label), candidates)
             yield ChoiceExample(entry.get(task.id), context, _text(entry, task.texts[1]), candidates, answer)
         except BadRowError as error:
-            yield error
+            yield _of_question(number_in_row, error)
+
+
+def _of_question(name: object, error: BadRowError) -> BadRowError:
+    """Say which of the questions of a row or document it is."""
+    return BadRowError(error.reason, f"question {name}: {error}")
 
 
 def _idiom_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]) -> Iterator[Example]:
@@ -249,7 +254,18 @@ def _text(row: dict[str, Any], column: str) -> str:
         raise BadRowError("no_text", f"no column {column}" if value is None else f"{column} is {value}, which is none")
     if not isinstance(value, str | int | float):
         raise BadRowError("no_text", f"{column} must be text, got {type(value).__name__}")
-    return str(value)
+    return _whole(str(value), column)
+
+
+def _whole(text: str, column: str) -> str:
+    """Refuse halves of characters, which JSON can write and no tokenizer can read."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise BadRowError(
+            "broken_text", f"{column} has half a character (a lone surrogate) at character {error.start}"
+        ) from error
+    return text
 
 
 def _class(task: Task, row: dict[str, Any]) -> str | None:
@@ -260,7 +276,11 @@ def _class(task: Task, row: dict[str, Any]) -> str | None:
         raise BadRowError("broken_row", f"{task.label} must be one class, got {_short(label)}")
     if _is_no_number(label):
         raise BadRowError("no_label", f"{task.label} is {label}, which is no class; an empty cell of a table?")
-    return str(label).lower() if isinstance(label, bool) else str(label)
+    if isinstance(label, bool):
+        return str(label).lower()
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)  # pandas makes numbers with a point of a column that has empty cells
+    return str(label).strip() or None
 
 
 def _candidates(row: dict[str, Any], column: str) -> tuple[str, ...]:
@@ -269,7 +289,7 @@ def _candidates(row: dict[str, Any], column: str) -> tuple[str, ...]:
         raise BadRowError("broken_row", f"{column} must be a list of two or more, got {_short(candidates)}")
     if any(candidate is None or _is_no_number(candidate) for candidate in candidates):
         raise BadRowError("broken_row", f"{column} must hold texts, got {_short(candidates)}")
-    return tuple(map(str, candidates))
+    return tuple(_whole(str(candidate), column) for candidate in candidates)
 
 
 def _is_no_number(value: object) -> bool:

@@ -73,7 +73,7 @@ def _json(path: Path, content: bytes) -> Iterator[Row | Reject]:
         if line.strip():
             value = _parsed(line)
             if value is None:
-                yield Reject("broken_line", str(path), number, "this line is no JSON; a line must hold one JSON object")
+                yield Reject("broken_line", str(path), number, _what_is_wrong(line))
             else:
                 yield _row(path, number, value)
 
@@ -83,6 +83,14 @@ def _parsed(data: bytes) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError):  # not UTF-8 is a ValueError too
         return None
+
+
+def _what_is_wrong(line: bytes) -> str:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return f"this line is not UTF-8 ({error.reason}); save the file as UTF-8"
+    return "this line is no JSON; a line must hold one JSON object"
 
 
 def _row(path: Path, number: int, value: Any) -> Row | Reject:

@@ -2,11 +2,13 @@
 
 import sys
 from argparse import Namespace
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import HfArgumentParser
 
 from flash.errors import InputError
+
+Settings = TypeVar("Settings")
 
 
 def parse_flags(arguments_class: type, command_line: list[str], *, command: str, defaults: dict[str, Any]) -> Namespace:
@@ -32,3 +34,15 @@ def parse_flags(arguments_class: type, command_line: list[str], *, command: str,
     if unknown:
         raise InputError(f"unknown flag {unknown[0]!r}; see `{command} --help` and `--help-all` for those that exist")
     return namespace
+
+
+def settings_of(arguments_class: type[Settings], namespace: Namespace) -> Settings:
+    """Make settings of parsed flags.
+
+    Raises:
+        InputError: The settings, or those of transformers behind them, refuse a value.
+    """
+    try:
+        return arguments_class(**vars(namespace))
+    except ValueError as error:
+        raise InputError(" ".join(str(error).split())) from error

@@ -9,7 +9,7 @@ import yaml
 
 from flash.errors import InputError
 from flash.training.arguments import PretrainingArguments, parse_config_settings
-from flash.training.flags import parse_flags
+from flash.training.flags import parse_flags, settings_of
 
 
 def recipe_names() -> list[str]:
@@ -66,7 +66,4 @@ def parse_arguments(command_line: list[str], recipe: str | None = None) -> Pretr
         namespace.config = (base or {}) | parse_config_settings(namespace.config)
     elif namespace.init_model is not None:
         namespace.config = None  # the recipe's settings are for a new model
-    try:
-        return PretrainingArguments(**vars(namespace))
-    except ValueError as error:
-        raise InputError(" ".join(str(error).split())) from error
+    return settings_of(PretrainingArguments, namespace)
