@@ -1,4 +1,4 @@
-"""What `import flash` does and does not: each program runs in a process of its own, where nothing was imported before."""
+"""What ``import flash`` brings along and what not: each program runs in a process of its own, with nothing imported."""
 
 import subprocess
 import sys
