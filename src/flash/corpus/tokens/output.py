@@ -32,6 +32,12 @@ def work_folder(output: str | Path) -> Folder:
     return LocalFolder(path.with_name(path.name + _LOCAL_SUFFIX))
 
 
+def folders_of(output: str | Path) -> list[str | Path]:
+    """Return the folders that a run makes: none of them is input, though the output may lie among that."""
+    work = work_folder(output)
+    return [output] if is_remote(output) else [output, work.place, f"{work.place.removesuffix(_LOCAL_SUFFIX)}.logs"]
+
+
 @contextmanager
 def claimed(output: str | Path) -> Iterator[None]:
     """Keep other processes off ``output``; what a process that died held is free.

@@ -19,7 +19,15 @@ from flash.corpus.tokens.engines import Engine, require_scale
 from flash.corpus.tokens.finish import MANIFEST
 from flash.corpus.tokens.job import Job, check_same_plan, load_job, read_plan
 from flash.corpus.tokens.local_engine import run_locally
-from flash.corpus.tokens.output import check_free, claimed, clear_remote, is_finished, published, work_folder
+from flash.corpus.tokens.output import (
+    check_free,
+    claimed,
+    clear_remote,
+    folders_of,
+    is_finished,
+    published,
+    work_folder,
+)
 from flash.corpus.tokens.plan import plan_tasks, range_bytes_for
 from flash.corpus.tokens.settings import TokenSettings
 from flash.corpus.tokens.stages import finish
@@ -70,7 +78,7 @@ def prepare_tokens(
     load_segmenter(settings.segmenter)  # what is wrong with it is said now
     if settings.deduplicate is not None:
         require_scale(f"--deduplicate {settings.deduplicate}", ["datatrove"])
-    files, skipped = find_input_files(inputs)
+    files, skipped = find_input_files(inputs, made_here=folders_of(output))
     with claimed(output):
         loaded = load_tokenizer(tokenizer)
         total_bytes = sum(file.size_bytes() for file in files)
