@@ -24,7 +24,7 @@ from flash.corpus.records import InputSummary, Record
 from flash.corpus.rejects import RejectLog
 from flash.corpus.segment import SegmenterChoice, load_segmenter, segmenter_description
 from flash.corpus.staging import DATASET_FILES, scratch_folder, staged
-from flash.corpus.tokenizer_loading import load_tokenizer, tokenizer_description
+from flash.corpus.tokenizer_loading import load_tokenizer, save_tokenizer, tokenizer_description
 from flash.corpus.workers import ordered_map, usable_workers
 from flash.errors import InputError
 
@@ -118,7 +118,7 @@ def prepare_dataset(
                 raise InputError(f"no usable text in {', '.join(map(printable, inputs))}: {rejects.tally}")
             shards = writer.finish()
         # the dataset is of use with this tokenizer alone: it goes along
-        loaded.save_pretrained(str(folder / "tokenizer"))
+        save_tokenizer(loaded, folder / "tokenizer")
         manifest = {
             "format_version": 1,
             # for people: the script before this one marked Chinese tokens only. Readers tell its datasets from these

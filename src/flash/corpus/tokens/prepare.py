@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from flash.corpus.input_files import find_input_files, printable
 from flash.corpus.remote import is_remote
 from flash.corpus.segment import load_segmenter
-from flash.corpus.tokenizer_loading import load_tokenizer, tokenizer_description
+from flash.corpus.tokenizer_loading import load_tokenizer, save_tokenizer, tokenizer_description
 from flash.corpus.tokens.engines import Engine, require_scale
 from flash.corpus.tokens.finish import MANIFEST
 from flash.corpus.tokens.job import Job, check_same_plan, load_job, read_plan
@@ -136,7 +136,7 @@ def take_up(job: Job, output: Path | str, loaded: PreTrainedTokenizerFast, *, ov
     if is_remote(output):
         clear_remote(output)
     with tempfile.TemporaryDirectory(prefix="flashquad-") as folder:
-        loaded.save_pretrained(folder)
+        save_tokenizer(loaded, Path(folder))
         for path in sorted(Path(folder).iterdir()):
             with job.dataset.child("tokenizer").writing(path.name) as target:
                 shutil.copyfile(path, target)
