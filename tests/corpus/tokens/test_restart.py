@@ -165,6 +165,17 @@ def test_output_within_the_input_is_no_input(corpus, vocab_file, tmp_path, monke
         assert digests(corpus / "out") == digests(tmp_path / "whole")
 
 
+def test_shard_that_was_cut_short_since_is_written_again(corpus, vocab_file, tmp_path, monkeypatch):
+    prepare(corpus, tmp_path / "whole", vocab_file)
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "write_manifest", lambda job: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare(corpus, tmp_path / "out", vocab_file)
+    os.truncate(tmp_path / "out.work" / "dataset" / "shard-00000-of-00001.arrow", 100)
+    prepare(corpus, tmp_path / "out", vocab_file)
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
 def test_half_a_shard_of_a_killed_writer_does_not_come_along(corpus, vocab_file, tmp_path, monkeypatch):
     prepare(corpus, tmp_path / "whole", vocab_file)
     out = tmp_path / "out"
