@@ -85,7 +85,8 @@ def read_bits(runs: Runs, rows: NDArray[np.int64], positions: NDArray[np.int64])
 def _all_bits(runs: Runs, counts: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Read the first ``counts`` bits of each row, one row behind the other."""
     sizes = runs.lengths
-    bits = np.unpackbits(runs.values[ranges(runs.starts, sizes)], bitorder="little").view(np.bool_)
+    packed = runs.values[ranges(runs.starts, sizes)].astype(np.uint8, copy=False)
+    bits = np.unpackbits(packed, bitorder="little").view(np.bool_)
     return bits[ranges(8 * (np.cumsum(sizes) - sizes), counts)]
 
 
