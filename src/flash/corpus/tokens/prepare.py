@@ -31,6 +31,7 @@ from flash.corpus.tokens.output import (
 from flash.corpus.tokens.plan import plan_tasks, range_bytes_for
 from flash.corpus.tokens.settings import TokenSettings
 from flash.corpus.tokens.stages import finish
+from flash.corpus.workers import check_workers
 
 _logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ def prepare_tokens(
         ChildProcessError: A worker process died.
     """
     settings = settings or TokenSettings()
+    check_workers(workers)
     load_segmenter(settings.segmenter)  # what is wrong with it is said now
     if settings.deduplicate is not None:
         require_scale(f"--deduplicate {settings.deduplicate}", ["datatrove"])
