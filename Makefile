@@ -2,7 +2,7 @@
 # make test    the test suite
 # make lint    ruff, mypy, import contracts
 # make bench   the measurements of README
-# make quality the training runs of docs/quality.md: days on a CPU (TRAIN=... VALIDATION=... folders of `flashquad prepare`)
+# make quality the training runs of docs/quality.md: days on a CPU (TRAIN=... VALIDATION=... folders of `flashquad prepare --format text`)
 # make pages   docs/capabilities.md, docs/costs.md and docs/speed.md: by trying, counting, and from results (10 minutes)
 PYTHON ?= python3
 VENV := .venv

@@ -46,7 +46,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="folder of a trained FLASH-Quad masked language model with Toeplitz bias")
-    parser.add_argument("dataset", help="folder prepared with --max-length 512 or more")
+    parser.add_argument("dataset", help="folder prepared with --format text --max-length 512 or more")
     parser.add_argument("--lengths", type=int, nargs="+", default=[32, 64, 128, 256, 512])
     arguments = parser.parse_args()
     tokenizer = load_tokenizer(arguments.model)

@@ -1,4 +1,4 @@
-"""Speed and memory of ``flashquad prepare --format tokens``, as Markdown tables.
+"""Speed and memory of ``flashquad prepare``, as Markdown tables.
 
     python benchmarks/bench_prepare.py --tokenizer vocab.txt --gigabytes 5 corpus/*.jsonl.zst
 
@@ -100,7 +100,7 @@ def run_prepare(lines: Path, tokenizer: str, max_length: int, workers: int) -> R
     with tempfile.TemporaryDirectory(prefix="bench_prepare_", dir=lines.parent) as folder:
         output = Path(folder) / "out"
         command = [sys.executable, "-c", "from flash.cli import main; main()", "prepare", str(lines)]
-        command += ["--format", "tokens", "--shuffle", "--output", str(output), "--tokenizer", tokenizer]
+        command += ["--shuffle", "--output", str(output), "--tokenizer", tokenizer]
         command += ["--max-length", str(max_length), "--workers", str(workers)]
         run = Run()
         started = time.perf_counter()

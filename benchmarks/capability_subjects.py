@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
@@ -61,7 +62,7 @@ class Subject:
     @property
     def auto_class(self) -> Any:
         """The class of transformers that builds it from a folder."""
-        return next(auto for auto, ending in AUTO_CLASSES.items() if ending == self.ending)
+        return next(getattr(transformers, auto) for auto, ending in AUTO_CLASSES.items() if ending == self.ending)
 
     @property
     def generates(self) -> bool:
@@ -106,7 +107,7 @@ def subjects() -> list[Subject]:
     """List all classes, family by family."""
     return [
         Subject(family, ending)
-        for _, family in FAMILIES.values()
+        for family in FAMILIES
         for ending in AUTO_CLASSES.values()
         if hasattr(flash, family + ending)
     ]

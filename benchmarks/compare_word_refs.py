@@ -46,7 +46,7 @@ def segmenter_marks(text: str, words: Sequence[str]) -> set[int]:
 def main() -> None:
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", help="a folder made by `flashquad prepare`")
+    parser.add_argument("dataset", help="a folder made by `flashquad prepare --format text`")
     arguments = parser.parse_args()
     segmenter = RjiebaSegmenter()
     block_count = different_blocks = mark_count = different_marks = 0

@@ -13,7 +13,7 @@ step "the small Chinese model that comes with the package" \
     "$BIN/flashquad" fill-mask "$SENTENCE"
 step "1/4 a character vocabulary from the embedded corpus" \
     "$BIN/flashquad" tokenizer --output "$RUN/tokenizer" --vocab-size 4000 --overwrite
-step "2/4 text -> blocks with whole-word references" \
+step "2/4 text -> tokens with the starts of words" \
     "$BIN/flashquad" prepare --tokenizer "$RUN/tokenizer" --output "$RUN/dataset" --max-length 128 --overwrite
 step "3/4 pretraining with whole-word masking" \
     "$BIN/flashquad" pretrain --recipe demo --train_dir "$RUN/dataset" --output_dir "$RUN/model" --overwrite_output_dir

@@ -12,7 +12,7 @@ hypotheses, with the rest of the probability on the context that stops). Of the 
 random token and 10 % themselves; for the latter two see `two_sided.combine`. Tokens that are shown but not scored
 count as true.
 
-Example:
+Example, of folders that `flashquad prepare --format text` made:
     python benchmarks/quality/ngram_baseline.py --train prepared/train --validation prepared/validation \
         --tokenizer vocab8k --json ngram.json
 """
@@ -256,9 +256,9 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     """Print the table and write the JSON file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--train", required=True, help="prepared folder to count n-grams in")
+    parser.add_argument("--train", required=True, help="folder made with --format text to count n-grams in")
     parser.add_argument(
-        "--validation", required=True, action="append", metavar="[NAME=]DIR", help="prepared folder to fill; repeatable"
+        "--validation", required=True, action="append", metavar="[NAME=]DIR", help="such a folder to fill; repeatable"
     )
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--order", type=int, default=5)

@@ -2,8 +2,8 @@
 
     python benchmarks/quality/study.py comparison-3M --train DIR --validation DIR --results RUNS.jsonl --workers 2
 
-The folders are those that `flashquad prepare` makes. One JSON object a run is added to the results; the page
-docs/quality.md is written from them by page.py.
+The folders are those that `flashquad prepare --format text` makes. One JSON object a run is added to the results; the
+page docs/quality.md is written from them by page.py.
 """
 
 import argparse

@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from flash.cli import app
-from flash.corpus.tokenizer_loading import SPECIAL_TOKENS
+from flash.corpus.tokenizer_loading import SPECIAL_TOKENS, load_tokenizer
+from flash.data.token_dataset import TokenDataset
+from flash.data.token_folder import open_token_folder
 
 ROOT = Path(__file__).parents[2]
 TEXT = "今天的天气很好，我们去公园玩。"
@@ -33,8 +35,17 @@ def prepare(*arguments):
     return CliRunner().invoke(app, ["prepare", *map(str, arguments)])
 
 
-def test_command_makes_the_dataset_and_says_so(vocab, corpus, tmp_path):
+def test_command_makes_tokens_that_pretraining_opens_and_says_so(vocab, corpus, tmp_path):
     result = prepare(corpus, "--tokenizer", vocab, "--output", tmp_path / "out", "--max-length", 32)
+    assert result.exit_code == 0, result.output
+    assert "5 rows, 85 tokens, 75 characters from 5 documents" in result.stdout
+    rows = TokenDataset(open_token_folder(tmp_path / "out", load_tokenizer(vocab)), max_length=32)
+    assert len(rows) == 5
+
+
+def test_text_is_made_where_it_is_asked_for(vocab, corpus, tmp_path):
+    flags = ["--format", "text", "--max-length", 32]
+    result = prepare(corpus, "--tokenizer", vocab, "--output", tmp_path / "out", *flags)
     assert result.exit_code == 0, result.output
     assert "5 blocks, 75 tokens, 75 characters from 5 documents" in result.stdout
     assert datasets.load_from_disk(str(tmp_path / "out"))["text"][:] == [TEXT] * 5
@@ -45,6 +56,7 @@ def test_options_reach_the_manifest(vocab, tmp_path):
     result = prepare(
         tmp_path / "in.jsonl", "--tokenizer", vocab, "--output", tmp_path / "out", "--max-length", 64,
         "--min-block-chars", 5, "--json-key", "content", "--encoding", "gb18030", "--document-separator", "###",
+        "--format", "text",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     options = json.loads((tmp_path / "out" / "manifest.json").read_text())["options"]
@@ -61,11 +73,11 @@ def test_options_reach_the_manifest(vocab, tmp_path):
     }
 
 
-def test_tokens_are_made_where_they_are_asked_for(vocab, corpus, tmp_path):
+def test_options_of_tokens_reach_the_manifest(vocab, corpus, tmp_path):
     dictionary = tmp_path / "words.txt"
     dictionary.write_text("天气很好\n", encoding="utf-8")
     result = prepare(
-        corpus, "--tokenizer", vocab, "--output", tmp_path / "out", "--format", "tokens", "--max-length", 64,
+        corpus, "--tokenizer", vocab, "--output", tmp_path / "out", "--max-length", 64,
         "--shuffle", "--seed", 5, "--pack", "--user-dictionary", dictionary,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -78,7 +90,7 @@ def test_tokens_are_made_where_they_are_asked_for(vocab, corpus, tmp_path):
 
 
 def test_segmenter_of_the_dataset_folder_can_be_chosen(vocab, corpus, tmp_path):
-    flags = ["--output", tmp_path / "out", "--max-length", 32, "--segmenter", "whitespace"]
+    flags = ["--output", tmp_path / "out", "--max-length", 32, "--segmenter", "whitespace", "--format", "text"]
     result = prepare(corpus, "--tokenizer", vocab, *flags)
     assert result.exit_code == 0, result.output
     assert datasets.load_from_disk(str(tmp_path / "out"))["chinese_ref"][0] == list(range(2, 16))
@@ -92,7 +104,7 @@ def test_without_input_the_corpus_of_the_package_is_taken(tmp_path):
     assert runner.invoke(app, vocab).exit_code == 0
     result = prepare("--tokenizer", tmp_path / "vocab", "--output", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert len(datasets.load_from_disk(str(tmp_path / "out"))) > 50
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))["counts"]["rows"] > 50
 
 
 @pytest.mark.parametrize(
@@ -105,14 +117,17 @@ def test_without_input_the_corpus_of_the_package_is_taken(tmp_path):
         (["CORPUS", "--tokenizer", "VOCAB", "--output", "OUT", "--encoding", "x"], "unknown encoding 'x'"),
         (["CORPUS", "--tokenizer", "VOCAB", "--output", "OUT", "--workers", "-1"], "got -1"),
         (
-            ["CORPUS", "--tokenizer", "VOCAB", "--output", "OUT", "--pack"],
-            "--pack is for token ids: pass --format tokens",
+            ["CORPUS", "--tokenizer", "VOCAB", "--output", "OUT", "--format", "text", "--pack"],
+            "--pack is for tokens: leave out --format text, or --pack",
         ),
-        (["CORPUS", "--tokenizer", "VOCAB", "--output", "OUT", "--executor", "ray"], "--executor is for token ids"),
+        (
+            ["CORPUS", "--tokenizer", "VOCAB", "--output", "OUT", "--format", "text", "--executor", "ray"],
+            "--executor is for tokens",
+        ),
         (["CORPUS", "--tokenizer", "VOCAB", "--output", "OUT", "--segmenter", "x"], "there is no segmenter 'x'"),
         (
-            ["CORPUS", "--tokenizer", "VOCAB", "--output", "s3://b/out"],
-            "s3://b/out: a dataset folder is made on a local",
+            ["CORPUS", "--tokenizer", "VOCAB", "--output", "s3://b/out", "--format", "text"],
+            "s3://b/out: a folder of text is made on a local disk; leave out --format text",
         ),
         (["CORPUS", "--tokenizer", "VOCAB", "--output", "CORPUS/out"], "File exists"),
     ],

@@ -1,6 +1,8 @@
 import bz2
+import errno
 import gzip
 import hashlib
+import io
 import json
 import lzma
 import os
@@ -147,6 +149,30 @@ def test_file_that_cannot_be_opened_is_reported(tmp_path):
     assert rejects[0].reason == "unreadable_file"
     assert "No such file" in rejects[0].detail
     assert summary.byte_count == 0
+
+
+class BrokenStream(io.BytesIO):
+    """Gives what there is, and then not the end but an error."""
+
+    def __init__(self, data, error):
+        super().__init__(data)
+        self.error = error
+
+    def read(self, size=-1):
+        data = super().read(size)
+        if not data:
+            raise self.error
+        return data
+
+
+@pytest.mark.parametrize("name", ["some.txt", "some.jsonl", "some.txt.gz"])
+@pytest.mark.parametrize("error", [ConnectionResetError("peer went away"), OSError(errno.EIO, "Input/output error")])
+def test_failure_of_network_or_disk_is_no_end_of_the_file(write, monkeypatch, name, error):
+    file = write(b"", name)
+    data = gzip.compress("今天\n".encode())[:-9] if name.endswith("gz") else "今天\n".encode()
+    monkeypatch.setattr(InputFile, "open_binary", lambda self: BrokenStream(data, error))
+    with pytest.raises(OSError, match=r"reading it failed \(.*\): give the same command again: '.*some"):
+        read(file)
 
 
 def test_json_lines_are_read_by_their_key(write):

@@ -56,6 +56,18 @@ def test_linked_folder_is_read(tmp_path):
     assert rejects == []
 
 
+def test_what_the_work_makes_itself_is_passed_over(tmp_path):
+    for name in ("a.txt", "out/manifest.json", "out.work/tasks/000000.json", "outer/b.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to("out")
+    files, rejects = find_input_files([tmp_path], made_here=[tmp_path / "link", f"{tmp_path}/out.work"])
+    assert [file.path for file in files] == [tmp_path / "a.txt", tmp_path / "outer" / "b.txt"]
+    assert rejects == []
+    files, _ = find_input_files([tmp_path / "out"], made_here=[tmp_path / "out"])
+    assert len(files) == 1  # who names it wants it
+
+
 def test_what_is_no_readable_file_is_reported(tmp_path):
     (tmp_path / "a.txt").touch()
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")

@@ -1,10 +1,11 @@
 import json
+import resource
 
 import pytest
 from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 from vocabularies import SPECIAL_TOKENS, tokenizers_by_kind, vocabulary
 
-from flash.corpus.tokenizer_loading import load_tokenizer, tokenizer_description
+from flash.corpus.tokenizer_loading import load_tokenizer, save_tokenizer, tokenizer_description
 from flash.errors import InputError
 
 
@@ -43,6 +44,17 @@ def test_saved_tokenizer_is_loaded_again(vocab_file, tmp_path):
     tokenizer.save_pretrained(str(tmp_path / "saved"))
     again = load_tokenizer(tmp_path / "saved")
     assert tokenizer_description(again, "x") == tokenizer_description(tokenizer, "x")
+
+
+def test_full_disk_is_an_error_of_the_disk(vocab_file, tmp_path):
+    tokenizer = load_tokenizer(vocab_file)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # to the tokenizers library the same as a full disk
+    try:
+        with pytest.raises(OSError, match="the tokenizer cannot be written: File too large"):
+            save_tokenizer(tokenizer, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_folder_with_a_description_alone_is_loaded(vocab_file, tmp_path):

@@ -1,4 +1,4 @@
-"""``flashquad prepare``: text -> dataset with whole-word references, or shards of token ids."""
+"""``flashquad prepare``: text -> shards of token ids with word starts, or a dataset with whole-word references."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import typer
 EPILOG = "\n\n".join(
     (
         "Example:  flashquad prepare news/ wiki.jsonl.zst --tokenizer vocab.txt --output runs/data --max-length 512",
-        "Example:  flashquad prepare s3://bucket/corpus --format tokens --shuffle --tokenizer vocab.txt "
-        "--output s3://bucket/tokens --executor ray",
-        "With --format tokens, a run that was stopped in any way goes on when the same command is given again.",
+        "Example:  flashquad prepare s3://bucket/corpus --shuffle --tokenizer vocab.txt --output s3://bucket/tokens "
+        "--executor ray",
+        "A run that was stopped in any way goes on when the same command is given again (not with --format text).",
     )
 )
 
@@ -21,8 +21,8 @@ EPILOG = "\n\n".join(
 class Format(StrEnum):
     """What is made."""
 
-    TEXT = "text"
     TOKENS = "tokens"
+    TEXT = "text"
 
 
 class Deduplicate(StrEnum):
@@ -41,7 +41,7 @@ class Executor(StrEnum):
 
 
 def prepare(
-    output: Annotated[str, typer.Option(help="Folder to make; of tokens, also a URL such as s3://bucket/data.")],
+    output: Annotated[str, typer.Option(help="Folder to make: a path, or a URL such as s3://bucket/data.")],
     tokenizer: Annotated[str, typer.Option(help="Hub id, folder or vocab.txt of the tokenizer.")],
     inputs: Annotated[
         list[str] | None,
@@ -54,8 +54,11 @@ def prepare(
     ] = None,
     format: Annotated[
         Format,
-        typer.Option(help="text: columns text and chinese_ref. tokens: ids with word starts, 2.2 bytes a token."),
-    ] = Format.TEXT,
+        typer.Option(
+            help="tokens: ids with word starts, 2.2 bytes a token. text: columns text and chinese_ref, which the "
+            "library datasets opens, on a local disk."
+        ),
+    ] = Format.TOKENS,
     max_length: Annotated[int, typer.Option(help="Most tokens of a block, [CLS] and [SEP] counted.")] = 512,
     min_block_chars: Annotated[int, typer.Option(help="Leave out blocks of fewer characters.")] = 10,
     segmenter: Annotated[
@@ -72,16 +75,14 @@ def prepare(
         bool, typer.Option("--shuffle", help="Put the documents in random order (pretrain holds out the last rows).")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the random order.")] = 2022,
-    pack: Annotated[
-        bool, typer.Option("--pack", help="Of tokens: fill each row with as many sequences as fit.")
-    ] = False,
+    pack: Annotated[bool, typer.Option("--pack", help="Fill each row with as many sequences as fit.")] = False,
     deduplicate: Annotated[
-        Deduplicate | None, typer.Option(help="Of tokens: keep one of the same (exact) or similar (minhash) documents.")
+        Deduplicate | None, typer.Option(help="Keep one of the same (exact) or similar (minhash) documents.")
     ] = None,
     encoding: Annotated[str, typer.Option(help="Encoding of the input, such as gb18030.")] = "utf-8",
     workers: Annotated[int, typer.Option(help="Processes, or with --executor tasks at once; 0 is one a core.")] = 0,
     executor: Annotated[
-        Executor | None, typer.Option(help="Of tokens: run the tasks by datatrove (pip install flashquad[scale]).")
+        Executor | None, typer.Option(help="Run the tasks by datatrove (pip install flashquad[scale]).")
     ] = None,
     slurm_partition: Annotated[str, typer.Option(help="Partition for --executor slurm.")] = "",
     slurm_time: Annotated[str, typer.Option(help="Time limit of a Slurm job.")] = "24:00:00",
@@ -141,8 +142,9 @@ def _refuse_what_is_for_tokens(output: str, **flags: object) -> None:
 
     if "://" in output:
         raise InputError(
-            f"{output}: a dataset folder is made on a local disk; pass --format tokens too, or name a path"
+            f"{output}: a folder of text is made on a local disk; leave out --format text to make tokens there, or "
+            "name a path"
         )
     for name, value in flags.items():
         if value:
-            raise InputError(f"--{name} is for token ids: pass --format tokens too, or leave it out")
+            raise InputError(f"--{name} is for tokens: leave out --format text, or --{name}")

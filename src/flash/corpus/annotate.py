@@ -11,6 +11,26 @@ from flash.corpus.segment import SegmenterChoice, load_segmenter
 from flash.corpus.split import BlockSplitter
 from flash.corpus.token_spans import SpanEncoder
 from flash.corpus.word_refs import continuation_marks
+from flash.errors import InputError
+
+SPECIAL_TOKEN_COUNT = 2  # [CLS] and [SEP]
+_MIN_MAX_LENGTH = 16
+
+
+def check_block_sizes(max_length: int, min_block_chars: int) -> None:
+    """Raise InputError for sizes that no blocks can be made with.
+
+    Args:
+        max_length: Most tokens of a block, [CLS] and [SEP] counted.
+        min_block_chars: Shorter blocks are rejected.
+    """
+    if max_length < _MIN_MAX_LENGTH:
+        raise InputError(
+            f"max_length must be at least {_MIN_MAX_LENGTH} tokens, got {max_length}; "
+            "512 is what the published models were trained with"
+        )
+    if min_block_chars < 1:
+        raise InputError(f"min_block_chars must be at least 1, got {min_block_chars}; 1 keeps every block")
 
 
 @dataclass(frozen=True, slots=True)

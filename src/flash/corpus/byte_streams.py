@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import lzma
@@ -13,6 +14,17 @@ import pyarrow as pa
 from flash.corpus.input_files import InputFile
 
 CHUNK_BYTES = 1 << 20
+
+# Of the machine or the network, not of the file.
+_PASSING_ERRORS = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOTCONN}
+    | {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH}
+)
+
+
+def may_pass(error: OSError) -> bool:
+    """Say whether the same file may be read another time: it must not be taken for unreadable then."""
+    return isinstance(error, (ConnectionError, TimeoutError)) or error.errno in _PASSING_ERRORS
 
 
 class HashedFile:

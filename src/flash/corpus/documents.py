@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from flash.corpus.byte_streams import CHUNK_BYTES, HashedFile
+from flash.corpus.byte_streams import CHUNK_BYTES, HashedFile, may_pass
 from flash.corpus.clean import blank_run_end
 from flash.corpus.input_files import InputFile
 from flash.corpus.lines import Line, UnsupportedTextError, check_encoding, read_lines
@@ -64,6 +64,9 @@ def read_documents(
         on_read: Called with the number of bytes (as on disk) after every read.
         begin: First byte to read, which begins a document; of Parquet, the first row group.
         end: First byte not to read, which begins a document; of Parquet, the first row group; None for all.
+
+    Raises:
+        OSError: The disk or the network failed, not the file: the rest of it may be read another time.
     """
     record_count = document_count = 0
     stream = (ParquetRows if file.kind == "parquet" else HashedFile)(file, on_read, begin, end)
@@ -84,6 +87,10 @@ def read_documents(
     except UnsupportedTextError as error:
         yield Reject(error.reason, file.name, None, str(error))
     except OSError as error:
+        if may_pass(error):
+            raise OSError(
+                error.errno, f"reading it failed ({error}): give the same command again", file.name
+            ) from error
         detail = f"{error.strerror or error}; make it readable or replace it (what was read of it is kept)"
         yield Reject("unreadable_file", file.name, None, detail)
     line_count = 0 if lines is None else lines.count

@@ -80,7 +80,10 @@ def kind_of(path: Path | RemotePath) -> Kind | None:
 
 
 def find_input_files(
-    paths: Sequence[Path | str], *, kinds: Collection[Kind] = ("text", "json", "parquet")
+    paths: Sequence[Path | str],
+    *,
+    kinds: Collection[Kind] = ("text", "json", "parquet"),
+    made_here: Collection[Path | str] = (),
 ) -> tuple[list[InputFile], list[Reject]]:
     """List the files to read, sorted by path within each folder, and what was left out.
 
@@ -89,11 +92,18 @@ def find_input_files(
     and no folder is read twice. A file that the user names is taken whatever its name ends in, as text where the name
     does not say.
 
+    Args:
+        paths: Files and folders.
+        kinds: What to look for in folders.
+        made_here: Folders within them to pass over: those that the work makes itself.
+
     Raises:
         InputError: A path does not exist, or there is no file to read.
     """
     files: list[InputFile] = []
     rejects: list[Reject] = []
+    urls = tuple(f"{str(place).rstrip('/')}/" for place in made_here if is_remote(place))
+    folders = {local_path(place).resolve() for place in made_here if not is_remote(place)}
     for place in paths:
         path = RemotePath(str(place)) if is_remote(place) else local_path(place)
         if not path.exists():
@@ -101,7 +111,7 @@ def find_input_files(
         if not path.is_dir():
             files.append(InputFile(path, kind_of(path) or "text"))
             continue
-        for found in path.files_below() if isinstance(path, RemotePath) else _walk(path, rejects, set()):
+        for found in path.files_below(urls) if isinstance(path, RemotePath) else _walk(path, rejects, set(), folders):
             kind = kind_of(found)
             if kind is not None and kind in kinds:
                 files.append(InputFile(found, kind))
@@ -115,7 +125,7 @@ def find_input_files(
     return files, rejects
 
 
-def _walk(folder: Path, rejects: list[Reject], visited: set[Path]) -> Iterator[Path]:
+def _walk(folder: Path, rejects: list[Reject], visited: set[Path], made_here: set[Path]) -> Iterator[Path]:
     """Yield the files below ``folder``, sorted by path; what cannot be read goes to ``rejects``.
 
     Args:
@@ -123,6 +133,7 @@ def _walk(folder: Path, rejects: list[Reject], visited: set[Path]) -> Iterator[P
         rejects: Added to here.
         visited: Folders, without links in their paths, that were searched already; added to here. A link to a folder
             above would never end otherwise.
+        made_here: Folders to pass over, likewise without links.
     """
     resolved = folder.resolve()
     if resolved in visited:
@@ -148,7 +159,8 @@ def _walk(folder: Path, rejects: list[Reject], visited: set[Path]) -> Iterator[P
             rejects.append(Reject("unreadable_file", printable(entry), None, detail))
             continue
         if stat.S_ISDIR(mode):
-            yield from _walk(entry, rejects, visited)
+            if entry.resolve() not in made_here:
+                yield from _walk(entry, rejects, visited, made_here)
         elif stat.S_ISREG(mode):
             yield entry
         else:

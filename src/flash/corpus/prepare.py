@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from flash.corpus.annotate import AnnotationSettings
+from flash.corpus.annotate import SPECIAL_TOKEN_COUNT, AnnotationSettings, check_block_sizes
 from flash.corpus.arrow import DatasetWriter, write_json
 from flash.corpus.batches import BatchAnnotator, in_batches
 from flash.corpus.documents import ReadingSettings
@@ -23,17 +23,10 @@ from flash.corpus.read_inputs import read_inputs, shuffled
 from flash.corpus.records import InputSummary, Record
 from flash.corpus.rejects import RejectLog
 from flash.corpus.segment import SegmenterChoice, load_segmenter, segmenter_description
-from flash.corpus.staging import scratch_folder, staged
-from flash.corpus.tokenizer_loading import load_tokenizer, tokenizer_description
+from flash.corpus.staging import DATASET_FILES, scratch_folder, staged
+from flash.corpus.tokenizer_loading import load_tokenizer, save_tokenizer, tokenizer_description
 from flash.corpus.workers import ordered_map, usable_workers
 from flash.errors import InputError
-
-# [CLS] and [SEP].
-_SPECIAL_TOKEN_COUNT = 2
-_MIN_MAX_LENGTH = 16
-
-# All that this command, the script before it, and the reading of the dataset ever put into a dataset's folder.
-OWN_FILES = ("*.arrow", "dataset_info.json", "state.json", "manifest.json", "rejects.jsonl", "tokenizer", "*.lock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +46,7 @@ class PrepareSettings:
     reading: ReadingSettings = field(default_factory=ReadingSettings)
 
     def __post_init__(self) -> None:
-        if self.max_length < _MIN_MAX_LENGTH:
-            raise InputError(
-                f"max_length must be at least {_MIN_MAX_LENGTH} tokens, got {self.max_length}; "
-                "512 is what the published models were trained with"
-            )
-        if self.min_block_chars < 1:
-            raise InputError(f"min_block_chars must be at least 1, got {self.min_block_chars}; 1 keeps every block")
+        check_block_sizes(self.max_length, self.min_block_chars)
         check_encoding(self.reading.encoding)
 
 
@@ -99,13 +86,13 @@ def prepare_dataset(
     settings = settings or PrepareSettings()
     segmenter = segmenter or SegmenterChoice()
     load_segmenter(segmenter)  # what is wrong with it is said now
-    files, skipped = find_input_files(inputs)
+    files, skipped = find_input_files(inputs, made_here=[output])
     workers = usable_workers(workers, sum(file.size_bytes() for file in files))
-    with staged(output, overwrite=overwrite, own_files=OWN_FILES) as folder, scratch_folder(output) as scratch:
+    with staged(output, overwrite=overwrite, own_files=DATASET_FILES) as folder, scratch_folder(output) as scratch:
         loaded = load_tokenizer(tokenizer)
         annotation = AnnotationSettings(
             tokenizer_json=loaded.backend_tokenizer.to_str(),
-            max_tokens=settings.max_length - _SPECIAL_TOKEN_COUNT,
+            max_tokens=settings.max_length - SPECIAL_TOKEN_COUNT,
             min_block_chars=settings.min_block_chars,
             segmenter=segmenter,
         )
@@ -131,7 +118,7 @@ def prepare_dataset(
                 raise InputError(f"no usable text in {', '.join(map(printable, inputs))}: {rejects.tally}")
             shards = writer.finish()
         # the dataset is of use with this tokenizer alone: it goes along
-        loaded.save_pretrained(str(folder / "tokenizer"))
+        save_tokenizer(loaded, folder / "tokenizer")
         manifest = {
             "format_version": 1,
             # for people: the script before this one marked Chinese tokens only. Readers tell its datasets from these

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
@@ -96,8 +96,10 @@ class RemotePath:
         info = system.info(path)
         return next((str(info[field]) for field in _VERSION_FIELDS if info.get(field)), "")
 
-    def files_below(self) -> Iterator[RemotePath]:
-        """Yield all files below this folder, sorted."""
+    def files_below(self, left_out: Sequence[str] = ()) -> Iterator[RemotePath]:
+        """Yield all files below this folder, sorted, but for those below ``left_out``, which are URLs that end in /."""
         system, path = file_system(self.url)
+        starts = tuple(f"{system._strip_protocol(url)}/" for url in left_out)
         for found in sorted(system.find(path)):
-            yield RemotePath(str(system.unstrip_protocol(found)))
+            if not found.startswith(starts):
+                yield RemotePath(str(system.unstrip_protocol(found)))

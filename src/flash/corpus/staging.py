@@ -14,6 +14,9 @@ from filelock import FileLock, Timeout
 from flash.corpus.input_files import printable
 from flash.errors import InputError
 
+# All that preparing, the script before it, and the reading of a dataset ever put into a dataset's folder.
+DATASET_FILES = ("*.arrow", "dataset_info.json", "state.json", "manifest.json", "rejects.jsonl", "tokenizer", "*.lock")
+
 _logger = logging.getLogger(__name__)
 
 

@@ -49,6 +49,20 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a tokenizer to a folder.
+
+    Raises:
+        OSError: The disk is full, or the folder cannot be written to.
+    """
+    try:
+        tokenizer.save_pretrained(str(folder))
+    except OSError:
+        raise
+    except Exception as error:  # the tokenizers library raises a bare one
+        raise OSError(f"{printable(folder)}: the tokenizer cannot be written: {_first_line(error)}") from error
+
+
 def tokenizer_description(tokenizer: PreTrainedTokenizerFast, name_or_path: str | Path) -> dict[str, str | int]:
     """Return what a manifest says about a tokenizer; the hash tells two vocabularies of one name apart."""
     return {

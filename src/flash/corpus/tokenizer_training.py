@@ -21,7 +21,7 @@ from flash.corpus.read_inputs import read_inputs
 from flash.corpus.records import Document, Reject
 from flash.corpus.rejects import RejectLog
 from flash.corpus.staging import staged
-from flash.corpus.tokenizer_loading import SPECIAL_TOKENS
+from flash.corpus.tokenizer_loading import SPECIAL_TOKENS, save_tokenizer
 from flash.errors import InputError
 
 _OWN_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "manifest.json")
@@ -101,7 +101,7 @@ def train_tokenizer(
         records = read_inputs(files, settings.reading, title="train", log_interval=log_interval)
         texts = (clean_text(record.text) for record in records if isinstance(record, Document))
         vocab = _train_word_pieces(texts, alphabet, settings)
-        BertTokenizerFast(vocab=vocab, do_lower_case=not settings.cased).save_pretrained(str(folder))
+        save_tokenizer(BertTokenizerFast(vocab=vocab, do_lower_case=not settings.cased), folder)
         tokens = sorted(vocab, key=vocab.__getitem__)
         (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
         manifest = {

@@ -38,10 +38,15 @@ def usable_workers(workers: int, input_bytes: int) -> int:
     Raises:
         InputError: A negative number.
     """
-    if workers < 0:
-        raise InputError(f"the number of workers must be 0 (one a core) or more, got {workers}")
+    check_workers(workers)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(workers or cores, cores, 1 + input_bytes // _BYTES_PER_WORKER)
+
+
+def check_workers(workers: int) -> None:
+    """Raise InputError for a negative number of workers."""
+    if workers < 0:
+        raise InputError(f"the number of workers must be 0 (one a core) or more, got {workers}")
 
 
 def ordered_map(

@@ -45,18 +45,20 @@ def uniform_pairs(keys: Tensor, count: int) -> Tensor:
     """
     steps = torch.arange(1, count + 1, device=keys.device) * _signed(_INCREMENT)
     numbers = _mix(keys[:, None] + steps)
-    return torch.stack((_shift_right(numbers, 32), numbers & 0xFFFFFFFF), dim=-1).double() * 2.0**-32
+    # either half lies contiguous: unbound again, which is what they are for, they are read without gaps
+    halves = torch.stack((_shift_right(numbers, 32), numbers & 0xFFFFFFFF)).double().mul_(2.0**-32)
+    return halves.movedim(0, -1)
 
 
 def _mix(z: Tensor) -> Tensor:
-    z = (z ^ _shift_right(z, 30)) * _signed(_MULTIPLIERS[0])
-    z = (z ^ _shift_right(z, 27)) * _signed(_MULTIPLIERS[1])
-    return z ^ _shift_right(z, 31)
+    z = _shift_right(z, 30).bitwise_xor_(z).mul_(_signed(_MULTIPLIERS[0]))
+    z = _shift_right(z, 27).bitwise_xor_(z).mul_(_signed(_MULTIPLIERS[1]))
+    return _shift_right(z, 31).bitwise_xor_(z)
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:
     # int64 stands for uint64, which few operations know: sums and products wrap alike, but >> copies the sign
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
+    return (z >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _signed(value: int) -> int:

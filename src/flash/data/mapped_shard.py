@@ -42,6 +42,10 @@ class MappedShard:
         return (type(self), (self.path, self.rows))
 
     @cached_property
+    def _shown(self) -> str:
+        return shown(self.path)
+
+    @cached_property
     def _file(self) -> pa.Buffer:
         with pa.memory_map(str(self.path)) as file:
             return file.read_buffer()
@@ -83,7 +87,7 @@ class MappedShard:
             InputError: The file is not what was written.
         """
         yield RowPlaces(
-            source=shown(self.path),
+            source=self._shown,
             positions=positions,
             tokens=self._runs(rows, "input_ids"),
             word_starts=self._runs(rows, "word_starts"),
@@ -93,11 +97,10 @@ class MappedShard:
     def _runs(self, rows: NDArray[np.int64], column: str) -> Runs:
         """Find where the values of rows lie in the file."""
         batch, row = np.divmod(rows, self._rows_of_batch)
-        for number in np.unique(batch[self._buffers[batch, 0, 0] == _NOT_LOOKED_UP]):
-            self._look_up(int(number))
-        schema = self._reader.schema
-        values, offsets = (self._view(dtype) for dtype in column_dtypes(schema, column))
-        offsets_at, values_at = self._buffers[batch, schema.names.index(column)].T
+        for number in set(batch[self._buffers[batch, 0, 0] == _NOT_LOOKED_UP].tolist()):
+            self._look_up(number)
+        values, offsets, place = self._views[column]
+        offsets_at, values_at = self._buffers[batch, place].T
         at = offsets_at // offsets.itemsize + row
         first = values_at // values.itemsize
         return Runs(values, first + offsets[at], first + offsets[at + 1])
@@ -113,6 +116,15 @@ class MappedShard:
             raise damaged(self.path, "its buffers do not lie at multiples of eight bytes")
         self._buffers[number] = places
 
-    def _view(self, dtype: np.dtype) -> NDArray:
-        """See the whole file as numbers; buffers lie at multiples of eight bytes."""
-        return np.frombuffer(self._file, dtype=dtype, count=self._file.size // dtype.itemsize)
+    @cached_property
+    def _views(self) -> dict[str, tuple[NDArray, NDArray, int]]:
+        """The whole file as values and as offsets of each column, for buffers lie at multiples of eight bytes."""
+        schema = self._reader.schema
+        views = {}
+        for place, column in enumerate(schema.names):
+            values, offsets = (
+                np.frombuffer(self._file, dtype=dtype, count=self._file.size // dtype.itemsize)
+                for dtype in column_dtypes(schema, column)
+            )
+            views[column] = values, offsets, place
+        return views

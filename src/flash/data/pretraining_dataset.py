@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from flash.data.manifest import check_tokenizer, read_manifest
 from flash.data.rows import NumberedRows, TokenRows
+from flash.data.token_folder import is_token_folder
 from flash.data.tokenization import tokenize_rows
 from flash.errors import InputError
 
@@ -66,6 +67,11 @@ def load_prepared_folder(folder: str | Path) -> datasets.Dataset:
     if not folder.is_dir():
         raise InputError(
             f"{folder}: no such dataset folder; make one with `flashquad prepare` or `python run_chinese_ref.py`"
+        )
+    if is_token_folder(folder):
+        raise InputError(
+            f"{folder} holds tokens, and here the columns text and chinese_ref are read; prepare the text again with "
+            "`flashquad prepare --format text`"
         )
     try:
         dataset = datasets.load_from_disk(str(folder))

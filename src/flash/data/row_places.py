@@ -82,6 +82,14 @@ def read_bits(runs: Runs, rows: NDArray[np.int64], positions: NDArray[np.int64])
     return (runs.values[runs.starts[rows] + (positions >> 3)] >> (positions & 7).astype(np.uint8)) & 1 == 1
 
 
+def _all_bits(runs: Runs, counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Read the first ``counts`` bits of each row, one row behind the other."""
+    sizes = runs.lengths
+    packed = runs.values[ranges(runs.starts, sizes)].astype(np.uint8, copy=False)
+    bits = np.unpackbits(packed, bitorder="little").view(np.bool_)
+    return bits[ranges(8 * (np.cumsum(sizes) - sizes), counts)]
+
+
 def take_rows(parts: Sequence[RowPlaces], *, numbers: NDArray[np.int64], epoch: int, vocab_size: int) -> TokenRows:
     """Put the rows of a batch together, from wherever they lie.
 
@@ -102,14 +110,16 @@ def take_rows(parts: Sequence[RowPlaces], *, numbers: NDArray[np.int64], epoch: 
     word_starts = np.empty(len(input_ids), dtype=bool)
     for part in parts:
         taken = part.taken
-        row = np.repeat(np.arange(len(taken)), taken)
-        within = ranges(np.zeros_like(taken), taken)
-        if part.begins is not None:
-            # behind its [CLS] a piece goes on where it begins, and its last token is the [SEP] of the row
-            last = np.cumsum(taken) - 1
-            within += (part.begins - 1)[row]
-            within[last - taken + 1], within[last] = 0, part.tokens.lengths - 1
         to = ranges(row_starts[part.positions], taken)
+        if part.begins is None:
+            input_ids[to] = part.tokens.values[ranges(part.tokens.starts, taken)]
+            word_starts[to] = _all_bits(part.word_starts, taken)
+            continue
+        # behind its [CLS] a piece goes on where it begins, and its last token is the [SEP] of the row
+        row = np.repeat(np.arange(len(taken)), taken)
+        last = np.cumsum(taken) - 1
+        within = ranges(part.begins - 1, taken)
+        within[last - taken + 1], within[last] = 0, part.tokens.lengths - 1
         input_ids[to] = part.tokens.values[part.tokens.starts[row] + within]
         word_starts[to] = read_bits(part.word_starts, row, within)
     # the first token starts a word for this row, also where its word began in the piece before

@@ -54,11 +54,11 @@ def mask_tokens(
         word_draw,
         *reach_probabilities(mask_probability, mask_ngrams),
     )
-    labels = input_ids.masked_fill(~chosen, -100)
+    labels = torch.where(chosen, input_ids, -100)
     # within [0.8, 0.9) the number is uniform again: it also picks the replacement
-    pick = ((token_draw - 0.8) * (10 * len(replacement_ids))).long().clamp(0, len(replacement_ids) - 1)
-    masked_ids = torch.where(chosen & (token_draw < 0.9), _look_up(replacement_ids, pick), input_ids)
-    return masked_ids.masked_fill(chosen & (token_draw < 0.8), mask_token_id), labels
+    pick = (token_draw - 0.8).mul_(10 * len(replacement_ids)).long().clamp_(0, len(replacement_ids) - 1)
+    masked_ids = torch.where((token_draw < 0.9).logical_and_(chosen), _look_up(replacement_ids, pick), input_ids)
+    return torch.where((token_draw < 0.8).logical_and_(chosen), mask_token_id, masked_ids), labels
 
 
 def _look_up(table: Tensor, index: Tensor) -> Tensor:
@@ -71,14 +71,15 @@ def _choose_words(
     """Tell which tokens are of chosen words, ``(rows, length)``; see ``reach_probabilities`` for the last two."""
     word_starts = word_starts.clone()
     word_starts[:, 0] = True
-    word = word_starts.long().cumsum(dim=1) - 1  # number of each token's word in its row
+    word = word_starts.cumsum(dim=1).sub_(1)  # number of each token's word in its row
     reach = torch.zeros_like(word)
     for at_first, at_others in zip(first, others, strict=True):
         share = torch.full_like(draw[0], at_others)
         share[:1] = at_first
         reach += draw < share
     # at the number of each word: the reach of its first token, and behind the 16th bit how many are special
-    of_words = torch.zeros_like(word).scatter_add(1, word, reach * word_starts + (is_special.long() << 16))
+    reach.mul_(word_starts).add_(is_special, alpha=1 << 16)
+    of_words = torch.zeros_like(word).scatter_add_(1, word, reach)
     reach = of_words & 0xFFFF
     reached = reach > 0
     for distance in range(1, len(others)):

@@ -5,10 +5,10 @@ from typing import Any, Literal, Self
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
-from transformers.activations import ACT2FN
 
 from flash.errors import InputError
 from flash.models.hub_code import HubCodeConfigMixin
+from flash.models.registration import register_models
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
@@ -19,6 +19,15 @@ class BaseConfiguration(HubCodeConfigMixin, PreTrainedConfig):
 
     # of a run, not of the weights: it is not saved with them
     attention_backend: Literal["auto", "reference", "blocked", "fused", "materialized"] = "auto"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        register_models()
+        super().__post_init__(**kwargs)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what was pickled; the first configuration of a process may come so."""
+        register_models()
+        self.__dict__.update(state)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``PreTrainedConfig.to_dict`` does, without what is of one run only."""
@@ -62,6 +71,8 @@ class BaseConfiguration(HubCodeConfigMixin, PreTrainedConfig):
             )
         if self.problem_type not in (None, *PROBLEM_TYPES):
             raise InputError(f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {self.problem_type!r}")
+        from transformers.activations import ACT2FN  # not at the top, see flash.models.registration
+
         if self.hidden_act not in ACT2FN:
             raise InputError(f"hidden_act must be one of {', '.join(sorted(ACT2FN))}, got {self.hidden_act!r}")
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from flash.corpus import byte_streams
 from flash.corpus.folders import LocalFolder
 from flash.corpus.tokens import output, stages
 from flash.corpus.tokens.prepare import prepare_tokens
@@ -135,6 +136,44 @@ def test_only_what_is_not_done_is_done_again(corpus, vocab_file, tmp_path, monke
     )
     prepare(corpus, tmp_path / "out", vocab_file)
     assert done == [1, *range(len(accounts), max(done) + 1)]
+
+
+def test_network_that_failed_once_takes_nothing_away(corpus, vocab_file, tmp_path, monkeypatch):
+    prepare(corpus, tmp_path / "whole", vocab_file)
+    reads = []
+
+    def failing(self, size=-1):
+        reads.append(size)
+        if len(reads) > 25:
+            raise ConnectionResetError("the connection was lost")
+        return read(self, size)
+
+    with monkeypatch.context() as patch:
+        read = byte_streams._Observed.read
+        patch.setattr(byte_streams._Observed, "read", failing)
+        with pytest.raises(OSError, match=r"connection was lost\): give the same command again"):
+            prepare(corpus, tmp_path / "out", vocab_file)
+    prepare(corpus, tmp_path / "out", vocab_file)
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def test_output_within_the_input_is_no_input(corpus, vocab_file, tmp_path, monkeypatch):
+    prepare(corpus, tmp_path / "whole", vocab_file)
+    left_behind(corpus, corpus / "out", vocab_file, monkeypatch)
+    for overwrite in (False, True):
+        prepare(corpus, corpus / "out", vocab_file, overwrite=overwrite)
+        assert digests(corpus / "out") == digests(tmp_path / "whole")
+
+
+def test_shard_that_was_cut_short_since_is_written_again(corpus, vocab_file, tmp_path, monkeypatch):
+    prepare(corpus, tmp_path / "whole", vocab_file)
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "write_manifest", lambda job: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare(corpus, tmp_path / "out", vocab_file)
+    os.truncate(tmp_path / "out.work" / "dataset" / "shard-00000-of-00001.arrow", 100)
+    prepare(corpus, tmp_path / "out", vocab_file)
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
 def test_half_a_shard_of_a_killed_writer_does_not_come_along(corpus, vocab_file, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from flash.corpus.annotate import AnnotationSettings
+from flash.corpus.annotate import SPECIAL_TOKEN_COUNT, AnnotationSettings
 from flash.corpus.documents import ReadingSettings
 from flash.corpus.folders import Folder, LocalFolder, open_folder
 from flash.corpus.input_files import InputFile
@@ -24,7 +24,6 @@ from flash.errors import InputError
 
 _PLAN = "plan.json"
 _TOKENIZER = "tokenizer.json"
-_SPECIAL_TOKEN_COUNT = 2  # [CLS] and [SEP]
 
 # What decides the content besides the code that reads it.
 _PACKAGES = ("flashquad", "tokenizers", "transformers", "pyarrow")
@@ -67,7 +66,7 @@ class Job:
     @property
     def annotation(self) -> AnnotationSettings:
         """What turns a document into blocks."""
-        most_tokens = self.settings.max_length - _SPECIAL_TOKEN_COUNT
+        most_tokens = self.settings.max_length - SPECIAL_TOKEN_COUNT
         least_chars = self.settings.min_block_chars
         return AnnotationSettings(self.tokenizer_json, most_tokens, least_chars, self.settings.segmenter)
 

@@ -10,9 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from flash.corpus.folders import Folder, LocalFolder, open_folder
-from flash.corpus.prepare import OWN_FILES
 from flash.corpus.remote import is_remote, local_path
-from flash.corpus.staging import check_replaceable, locked
+from flash.corpus.staging import DATASET_FILES, check_replaceable, locked
 from flash.corpus.tokens.finish import MANIFEST
 from flash.corpus.tokens.job import Job
 from flash.errors import InputError
@@ -31,6 +30,12 @@ def work_folder(output: str | Path) -> Folder:
         return open_folder(f"{str(output).rstrip('/')}/{_REMOTE_NAME}")
     path = local_path(output).resolve()  # a change of the working folder must not move it
     return LocalFolder(path.with_name(path.name + _LOCAL_SUFFIX))
+
+
+def folders_of(output: str | Path) -> list[str | Path]:
+    """Return the folders that a run makes: none of them is input, though the output may lie among that."""
+    work = work_folder(output)
+    return [output] if is_remote(output) else [output, work.place, f"{work.place.removesuffix(_LOCAL_SUFFIX)}.logs"]
 
 
 @contextmanager
@@ -57,13 +62,13 @@ def claimed(output: str | Path) -> Iterator[None]:
 def check_free(output: str | Path, *, overwrite: bool) -> None:
     """Raise InputError where something is at ``output`` that is not to be replaced, or is none of this command's."""
     if not is_remote(output):
-        check_replaceable(local_path(output), overwrite=overwrite, own_files=OWN_FILES)
+        check_replaceable(local_path(output), overwrite=overwrite, own_files=DATASET_FILES)
         return
     names = [name for name in open_folder(output).names() if name != _REMOTE_NAME]
     if MANIFEST in names and not overwrite:
         raise InputError(f"{output} exists: pass --overwrite to replace it, or name another output")
     for name in names:
-        if not any(fnmatchcase(name, pattern) for pattern in OWN_FILES):
+        if not any(fnmatchcase(name, pattern) for pattern in DATASET_FILES):
             raise InputError(
                 f"{output} is not written to, because it holds {name}, which is none of this command's files: name "
                 "another output"

@@ -14,15 +14,24 @@ from transformers import PreTrainedTokenizerFast
 from flash.corpus.input_files import find_input_files, printable
 from flash.corpus.remote import is_remote
 from flash.corpus.segment import load_segmenter
-from flash.corpus.tokenizer_loading import load_tokenizer, tokenizer_description
+from flash.corpus.tokenizer_loading import load_tokenizer, save_tokenizer, tokenizer_description
 from flash.corpus.tokens.engines import Engine, require_scale
 from flash.corpus.tokens.finish import MANIFEST
 from flash.corpus.tokens.job import Job, check_same_plan, load_job, read_plan
 from flash.corpus.tokens.local_engine import run_locally
-from flash.corpus.tokens.output import check_free, claimed, clear_remote, is_finished, published, work_folder
+from flash.corpus.tokens.output import (
+    check_free,
+    claimed,
+    clear_remote,
+    folders_of,
+    is_finished,
+    published,
+    work_folder,
+)
 from flash.corpus.tokens.plan import plan_tasks, range_bytes_for
 from flash.corpus.tokens.settings import TokenSettings
 from flash.corpus.tokens.stages import finish
+from flash.corpus.workers import check_workers
 
 _logger = logging.getLogger(__name__)
 
@@ -67,10 +76,11 @@ def prepare_tokens(
         ChildProcessError: A worker process died.
     """
     settings = settings or TokenSettings()
+    check_workers(workers)
     load_segmenter(settings.segmenter)  # what is wrong with it is said now
     if settings.deduplicate is not None:
         require_scale(f"--deduplicate {settings.deduplicate}", ["datatrove"])
-    files, skipped = find_input_files(inputs)
+    files, skipped = find_input_files(inputs, made_here=folders_of(output))
     with claimed(output):
         loaded = load_tokenizer(tokenizer)
         total_bytes = sum(file.size_bytes() for file in files)
@@ -128,7 +138,7 @@ def take_up(job: Job, output: Path | str, loaded: PreTrainedTokenizerFast, *, ov
     if is_remote(output):
         clear_remote(output)
     with tempfile.TemporaryDirectory(prefix="flashquad-") as folder:
-        loaded.save_pretrained(folder)
+        save_tokenizer(loaded, Path(folder))
         for path in sorted(Path(folder).iterdir()):
             with job.dataset.child("tokenizer").writing(path.name) as target:
                 shutil.copyfile(path, target)

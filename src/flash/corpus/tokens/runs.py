@@ -14,7 +14,7 @@ from flash.corpus.folders import Folder
 from flash.corpus.tokens.rows import id_dtype, ids_column, pack_bits, sequence_values
 
 # A task that reads much, such as a large compressed file, writes several runs and never holds more than one.
-_RUN_TOKENS = 16 << 20
+_RUN_TOKENS = 8 << 20
 _RUN_ROWS = 1 << 17
 
 # Few rows, because a reader that wants a stretch of keys reads whole batches.

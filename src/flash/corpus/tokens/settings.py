@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from flash.corpus.annotate import check_block_sizes
 from flash.corpus.documents import ReadingSettings
 from flash.corpus.lines import check_encoding
 from flash.corpus.segment import SegmenterChoice
@@ -12,8 +13,6 @@ from flash.errors import InputError
 
 Deduplication = Literal["exact", "minhash"]
 DEDUPLICATIONS: tuple[Deduplication, ...] = ("exact", "minhash")
-
-_MIN_MAX_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +38,7 @@ class TokenSettings:
     reading: ReadingSettings = field(default_factory=ReadingSettings)
 
     def __post_init__(self) -> None:
-        if self.max_length < _MIN_MAX_LENGTH:
-            raise InputError(
-                f"max_length must be at least {_MIN_MAX_LENGTH} tokens, got {self.max_length}; "
-                "512 is what the published models were trained with"
-            )
-        if self.min_block_chars < 1:
-            raise InputError(f"min_block_chars must be at least 1, got {self.min_block_chars}; 1 keeps every block")
+        check_block_sizes(self.max_length, self.min_block_chars)
         if self.deduplicate not in (None, *DEDUPLICATIONS):
             raise InputError(f"deduplicate must be {' or '.join(DEDUPLICATIONS)}, got {self.deduplicate!r}")
         check_encoding(self.reading.encoding)

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flash.corpus.byte_streams import CHUNK_BYTES
+from flash.corpus.byte_streams import CHUNK_BYTES, may_pass
 from flash.corpus.documents import ReadingSettings, begins_other_json
 from flash.corpus.input_files import InputFile
 from flash.corpus.lines import UnsupportedTextError, check_encoding, check_looks_like_utf8, split_lines
@@ -39,7 +39,9 @@ def split_places(file: InputFile, settings: ReadingSettings, range_bytes: int) -
             if not _begins_as_expected(file, opened, settings):
                 return []
             return _document_starts(file, opened, settings, size, range_bytes)
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and may_pass(error):
+            raise
         return []  # the reader will say what is wrong with it
 
 
