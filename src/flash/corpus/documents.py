@@ -158,6 +158,7 @@ def _json_documents(
     is_beginning = begin == 0
     for line in lines:
         if isinstance(line, Reject):
+            is_beginning = False
             yield line
             continue
         if is_beginning and begins_other_json(line.text):

@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flash.corpus.documents import ReadingSettings, read_documents
@@ -33,6 +33,7 @@ def placed(records, lines_before=0):
 
 
 @settings(deadline=None, max_examples=150)
+@example(["\xff", "{"], "\n", 1, "json", "")
 @given(LINES, LINE_ENDS, st.integers(1, 60), st.sampled_from(["text", "json"]), st.sampled_from(["", "###"]))
 def test_parts_give_the_documents_of_the_whole(tmp_path_factory, lines, line_end, range_bytes, kind, separator):
     path = tmp_path_factory.mktemp("splits") / "file"
