@@ -133,7 +133,7 @@ def memory_limit(gib: float | None, device: torch.device) -> Iterator[None]:
             that knows no such limit.
     """
     if gib is not None and not 0 < gib < math.inf:
-        raise InputError(f"--memory-limit must be a number of GiB above 0, got {gib}")
+        raise InputError(f"--memory-limit must be above 0 and finite, in GiB, got {gib}")
     if device.type != "cpu" or sys.platform != "linux":
         if gib is not None:
             raise InputError("--memory-limit is for --device cpu on Linux; leave it out")

@@ -186,4 +186,6 @@ class GatedUnit(nn.Module, ABC):
 def _as_projected(x: Tensor) -> Tensor:
     """Convert to what autocast would give the projection: half as many bytes to move on the way there."""
     device = x.device.type
-    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return x.to(torch.get_autocast_dtype(device))
+    return x
