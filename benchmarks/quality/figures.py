@@ -84,7 +84,8 @@ def draw_lengths(contestants: Sequence[Tuned], path: Path, *, trained_at: int, m
     for contestant, style, colour in zip(contestants, STYLES, COLOURS, strict=False):
         losses = contestant.losses_by_length()
         axes.plot(list(losses), list(losses.values()), f"o{style}", color=colour, label=contestant.label, markersize=3)
-    axes.plot(list(matched), list(matched.values()), "k*", label="recommended, trained at that length")
+    if matched:
+        axes.plot(list(matched), list(matched.values()), "k*", label="recommended, trained at that length")
     axes.axvline(trained_at, color="black", alpha=0.3, linewidth=1)
     axes.set_xscale("log", base=2)
     axes.set_xlabel(f"tokens in a row (training: {trained_at})")

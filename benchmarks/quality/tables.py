@@ -84,8 +84,9 @@ def lengths_table(records: Records) -> str:
     for tuned in normalizers:
         losses = tuned.losses_by_length()
         rows.append([tuned.label, *(f"{losses[length]:.3f}" for length in lengths), str(len(tuned.runs))])
-    trained_there = [f"{matched[length]:.3f}" if length in matched else "" for length in lengths]
-    rows.append(["recommended, trained at that length", *trained_there, ""])
+    if matched:
+        trained_there = [f"{matched[length]:.3f}" if length in matched else "" for length in lengths]
+        rows.append(["recommended, trained at that length", *trained_there, ""])
     return markdown_table(["normaliser", *map(str, lengths), "seeds"], rows)
 
 
@@ -118,7 +119,6 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "confirmation-11M": _of("confirmation-11M", comparison_table),
     "confirmation-512": _of("confirmation-512", comparison_table),
     "confirmation-2048": _of("confirmation-2048", comparison_table),
-    "outer-norms": lambda records: variants_table(records, STUDIES["outer-norms"](records)),
     "lengths": lengths_table,
     "one-rate": one_rate_table,
 }
