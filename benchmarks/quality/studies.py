@@ -56,18 +56,16 @@ def other_seeds(records: Records, first: Run, rates: tuple[float, ...], seeds: t
     return [] if best is None else [replace(first, learning_rate=best, seed=seed) for seed in seeds]
 
 
-def comparison(records: Records, size: str, length: int = 128, contestants: tuple[str, ...] = COMPARED) -> list[Run]:
-    """Compare the contestants at a size and a length, each at its own best learning rate; they take turns."""
+def comparison(records: Records, contestants: tuple[str, ...]) -> list[Run]:
+    """Compare the contestants, each at its own best learning rate; they take turns."""
     plans = []
     for contestant in contestants:
-        first = Run(contestant, size, learning_rate=0.0, seed=0, steps=STEPS, length=length)
+        first = Run(contestant, "3M", learning_rate=0.0, seed=0, steps=STEPS)
         plans.append(tuned(records, first, MUON_RATES if CONTESTANTS[contestant].muon else ADAMW_RATES))
     return [run for turn in zip_longest(*plans) for run in turn if run is not None]
 
 
-def confirmation(
-    records: Records, size: str, length: int = 128, contestants: tuple[str, ...] = COMPARED, seeds: int = 2
-) -> list[Run]:
+def confirmation(records: Records, size: str, length: int, contestants: tuple[str, ...]) -> list[Run]:
     """Compare the contestants elsewhere, at the rate that won ``comparison-3M`` and, without Muon, at half of it.
 
     A run here costs as much as the four of a search there. Muon's rate is one of the size of an update, whatever the
@@ -83,7 +81,7 @@ def confirmation(
             here = replace(first, size=size, length=length)
             rates = (rate,) if muon or size == "3M" else (rate, rate / 2)
             first_seed += [replace(here, learning_rate=tried) for tried in rates]
-            others += other_seeds(records, here, rates, SEEDS[1:seeds])
+            others += other_seeds(records, here, rates, SEEDS[1:2])
     return first_seed + others
 
 
@@ -175,9 +173,9 @@ TRICKS: tuple[dict[str, Any], ...] = ({}, {"scale_norm": False}, {"attention_nor
 
 
 STUDIES: dict[str, Callable[[Records], list[Run]]] = {
-    "comparison-3M": lambda records: comparison(records, "3M"),
-    "separated-3M": lambda records: comparison(records, "3M", contestants=SEPARATED),
-    "confirmation-11M": lambda records: confirmation(records, "11M"),
+    "comparison-3M": lambda records: comparison(records, COMPARED),
+    "separated-3M": lambda records: comparison(records, SEPARATED),
+    "confirmation-11M": lambda records: confirmation(records, "11M", 128, COMPARED),
     "confirmation-512": lambda records: confirmation(records, "3M", 512, LONG),
     "confirmation-2048": lambda records: confirmation(records, "3M", 2048, LONG),
     "settings": lambda records: variants(records, VARIANTS),
