@@ -89,6 +89,20 @@ def test_output_and_gradients_are_those_of_the_definition(problem):
         torch.testing.assert_close(a, b, **FLOAT64)
 
 
+def test_a_row_of_weights_next_to_nothing_has_the_gradients_of_the_definition():
+    sequences = Sequences.of_lengths([7, 4], CPU)
+    inputs = [normal(11, width, seed=width).requires_grad_() for width in (4, 5, 6)]
+    inputs[1] = inputs[1][:, :4]
+    settings = {"scale": 1e-7, "divisor": 1.0, "row_sum": True, "key_mask": None, "causal": False}  # sums of 1e-13
+    results = []
+    for attend in (squared_relu_attention, definition):
+        out = attend(*inputs, None, sequences=sequences, **settings)
+        results.append([out, *torch.autograd.grad(out, inputs, normal(11, 6, seed=9))])
+    assert results[1][1].any()
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found / expected.abs().max(), expected / expected.abs().max(), **FLOAT64)
+
+
 @pytest.mark.parametrize("length", [1, 127, 128, 129, 700])
 def test_lengths_around_a_block_are_right_in_float32(length, monkeypatch):
     monkeypatch.setattr(blocked, "BLOCK_WEIGHTS", 2 * length * 128)

@@ -148,7 +148,10 @@ def blocked_backward(
     row_sum = row_sums.numel() > 0
     grad_query, grad_key, grad_value = (torch.empty_like(x) for x in (query, key, value))
     grad_diagonals = value.new_zeros(0 if diagonals is None else diagonals.shape[0], dtype=wide)
-    inner = (grad.to(wide) * out.to(wide)).sum(dim=-1) if row_sum else None  # (t,)
+    inner = None
+    if row_sum:
+        # a sum that was too small to divide by has no gradient
+        inner = (grad.to(wide) * out.to(wide)).sum(dim=-1).where(row_sums > SMALLEST_ROW_SUM, 0.0)  # (t,)
     scores = _Scores(query, key, diagonals, key_mask, row_factor, scale, causal)
     for run in _runs(runs):
         key_sum, value_sum = _Sum(run.rows(grad_key)), _Sum(run.rows(grad_value))
