@@ -141,6 +141,24 @@ def test_half_precision_errs_at_most_twice_as_much_as_the_definition_does(dtype)
         assert relative_error(found, true) <= 2 * relative_error(reference, true)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sequences": Sequences.rows(2, 4, CPU)}, "must hold the 10 tokens of query, got 8"),
+        ({"key": normal(9, 4)}, r"got \(10, 4\), \(9, 4\) and \(10, 6\)"),
+        ({"value": normal(9, 6)}, r"got \(10, 4\), \(10, 4\) and \(9, 6\)"),
+        ({"diagonals": normal(4)}, "odd length 2 L - 1, got 4"),
+        ({"key_mask": torch.ones(9, dtype=torch.bool)}, r"one entry a token \(10\), got torch.bool of shape \(9,\)"),
+        ({"key_mask": torch.ones(10)}, "key_mask must be boolean"),
+    ],
+)
+def test_what_does_not_belong_to_the_same_tokens_is_refused(changes, message, without_shape_checks):
+    inputs = {"query": normal(10, 4), "key": normal(10, 4), "value": normal(10, 6), "diagonals": normal(9)}
+    arguments = {**inputs, "sequences": Sequences.rows(2, 5, CPU), "scale": 0.5} | changes
+    with pytest.raises(InputError, match=message):
+        squared_relu_attention(**arguments)
+
+
 def test_products_beyond_half_precision_do_not_overflow():
     query = key = torch.full((2, 128), 24.0, dtype=torch.float16)
     value = torch.ones(2, 3, dtype=torch.float16)

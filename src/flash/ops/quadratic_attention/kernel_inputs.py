@@ -1,4 +1,4 @@
-"""What the kernels ask of their inputs: checked, then in the layout that they read."""
+"""What the attention over sequences asks of its inputs: checked; for the kernels, in the layout that they read."""
 
 import torch
 from torch import Tensor
@@ -8,6 +8,23 @@ from flash.ops.backends import kernels_obstacle
 
 # one row apart by more, 128 rows of a tile would be beyond int32
 LARGEST_STRIDE = 2**31 // 256
+
+
+def check_shapes(query: Tensor, key: Tensor, value: Tensor, diagonals: Tensor | None, key_mask: Tensor | None) -> None:
+    """Refuse what does not belong to the same tokens."""
+    tokens = query.shape[0]
+    if key.shape != query.shape or value.shape[0] != tokens:
+        raise InputError(
+            f"query, key and value must be (t, s), (t, s) and (t, e), got {tuple(query.shape)}, {tuple(key.shape)} and "
+            f"{tuple(value.shape)}: pack queries and keys of the same tokens."
+        )
+    if diagonals is not None and diagonals.shape[0] % 2 == 0:
+        raise InputError(f"diagonals must have an odd length 2 L - 1, got {diagonals.shape[0]}: one weight a distance.")
+    if key_mask is not None and (key_mask.dtype != torch.bool or key_mask.shape != (tokens,)):
+        raise InputError(
+            f"key_mask must be boolean with one entry a token ({tokens}), got {key_mask.dtype} of shape "
+            f"{tuple(key_mask.shape)}: compare it with 0 and flatten it."
+        )
 
 
 def check_inputs(
@@ -29,12 +46,8 @@ def check_inputs(
     Raises:
         InputError: Shapes or dtypes do not go together, or the kernels cannot run, see ``backends.kernels_obstacle``.
     """
+    check_shapes(query, key, value, diagonals, key_mask)
     tokens, s = query.shape
-    if key.shape != query.shape or value.shape[0] != tokens:
-        raise InputError(
-            f"query, key and value must be (t, s), (t, s) and (t, e), got {tuple(query.shape)}, {tuple(key.shape)} and "
-            f"{tuple(value.shape)}: pack queries and keys of the same tokens."
-        )
     if not query.dtype == key.dtype == value.dtype:
         raise InputError(
             f"query, key and value must share a dtype, got {query.dtype}, {key.dtype} and {value.dtype}: cast them "
@@ -43,13 +56,6 @@ def check_inputs(
     obstacle = kernels_obstacle(query.device, query.dtype, s, interpreted=interpreted)
     if obstacle is not None:
         raise InputError(f"{obstacle}: choose backend 'blocked', which does without.")
-    if diagonals is not None and diagonals.shape[0] % 2 == 0:
-        raise InputError(f"diagonals must have an odd length 2 L - 1, got {diagonals.shape[0]}: one weight a distance.")
-    if key_mask is not None and (key_mask.dtype != torch.bool or key_mask.shape != (tokens,)):
-        raise InputError(
-            f"key_mask must be boolean with one entry a token ({tokens}), got {key_mask.dtype} of shape "
-            f"{tuple(key_mask.shape)}: compare it with 0 and flatten it."
-        )
     if cumulative_lengths.dtype != torch.int32 or cumulative_lengths.ndim != 1 or len(cumulative_lengths) < 1:
         raise InputError(
             f"cumulative_lengths must be int32 of shape (sequences + 1,), got {cumulative_lengths.dtype} of shape "

@@ -6,8 +6,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from flash.errors import InputError
 from flash.ops.backends import KERNELS
 from flash.ops.quadratic_attention import blocked
+from flash.ops.quadratic_attention.kernel_inputs import check_shapes
 from flash.ops.sequences import Sequences
 
 
@@ -42,7 +44,15 @@ def squared_relu_attention(
         key_mask: True where a key counts.
         causal: Hide the keys behind a query.
         backend: ``blocked``, ``fused`` or ``materialized``, see ``flash.ops.backends``.
+
+    Raises:
+        InputError: Shapes do not go together, or the kernels cannot compute it.
     """
+    check_shapes(query, key, value, diagonals, key_mask)
+    if sequences.tokens != query.shape[0]:
+        raise InputError(
+            f"sequences must hold the {query.shape[0]} tokens of query, got {sequences.tokens}: pack both alike."
+        )
     factors: dict[str, Any] = {"scale": scale, "divisor": divisor, "row_sum": row_sum}
     masks: dict[str, Any] = {"key_mask": key_mask, "causal": causal}
     if backend in KERNELS:
