@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from flash.ops.linear_attention import LinearState, chunk_sums, linear_attention, recall
+from flash.ops.linear_attention.packed import packed_linear_attention
+from flash.ops.sequences import Sequences
 
 from helpers import EXACT, FLOAT64, normal
 
@@ -121,3 +123,23 @@ def test_a_packed_sequence_is_summed_as_if_the_others_were_not_there_bit_for_bit
     key[:, :2], value[:, :2] = 1e6, -1e6
     after = linear_attention(query, chunk_sums(key, value), causal=causal, segments=segments)
     assert torch.equal(after[:, 2:], before[:, 2:])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("divisor", [None, 16.0])
+@pytest.mark.parametrize("lengths", [[5, 0, 1, 7, 7], [0], []], ids=str)
+def test_sequences_one_behind_the_other_have_the_sums_that_they_have_alone(causal, divisor, lengths):
+    sequences = Sequences.of_lengths(lengths, torch.device("cpu"))
+    inputs = [normal(sequences.tokens, width, seed=width).requires_grad_() for width in (5, 6, 7)]
+    inputs[1] = inputs[1][:, :5]
+    settings = {"causal": causal, "divisor": divisor}
+    found = packed_linear_attention(*inputs, sequences=sequences, chunk_size=3, **settings)
+    expected = []
+    for query, key, value in zip(*(x.split(lengths) for x in inputs), strict=True):
+        seen = torch.ones(len(value), len(value))
+        if causal:
+            chunks = torch.arange(len(value)) // 3
+            seen = chunks < chunks[:, None]
+        counts = seen.sum(dim=1, keepdim=True).clamp(min=1) if divisor is None else divisor
+        expected.append((query @ key.T * seen) @ value / counts)
+    torch.testing.assert_close(found, torch.cat([found[:0], *expected]), **FLOAT64)

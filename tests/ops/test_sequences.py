@@ -36,6 +36,13 @@ def test_pieces_of_a_size_make_up_the_sequences(lengths, size):
     assert next(rest, None) is None
 
 
+def test_no_sequence_has_no_token():
+    for lengths in ([], [0, 0]):
+        sequences = Sequences.of_lengths(lengths, CPU)
+        assert (sequences.tokens, sequences.longest) == (0, 0)
+        assert sequences.cut(2).tokens == 0
+
+
 def test_rows_are_sequences_of_one_length():
     rows = Sequences.rows(3, 4, CPU)
     assert (rows.runs, rows.cumulative_lengths.tolist()) == (((3, 4),), [0, 4, 8, 12])

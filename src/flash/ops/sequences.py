@@ -44,8 +44,8 @@ class Sequences(OnDevice):
 
     @property
     def longest(self) -> int:
-        """Length of the longest sequence."""
-        return max(length for _, length in self.runs)
+        """Length of the longest sequence; 0 where there is none."""
+        return max(length for _, length in self.runs) if self.runs else 0
 
     @property
     def tokens(self) -> int:

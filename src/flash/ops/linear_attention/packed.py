@@ -28,15 +28,18 @@ def packed_linear_attention(
         sequences: Which tokens make a sequence; chunks are counted from its first token.
         divisor: None divides by the number of tokens summed.
     """
-    sizes = [count * length for count, length in sequences.runs]
+    runs = [run for run in sequences.runs if all(run)]  # of sequences without a token nothing is asked
+    sizes = [count * length for count, length in runs]
     parts = []
-    for run, *tokens in zip(sequences.runs, *(x.split(sizes) for x in (query, key, value)), strict=True):
+    for run, *tokens in zip(runs, *(x.split(sizes) for x in (query, key, value)), strict=True):
         run_query, run_key, run_value = (x.view(*run, x.shape[1]) for x in tokens)
         if causal:
             out = _before(run_query, run_key, run_value, chunk_size, divisor)
         else:
             out = _all(run_query, run_key, run_value, float(run[1]) if divisor is None else divisor)
         parts.append(out.flatten(0, 1))
+    if not parts:
+        return value
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
