@@ -18,16 +18,16 @@ def scaled(x, scale):
     return scale_norm(x, scale, EPS)
 
 
-def scaled_formula(x, scale):
-    return x / (x.square().mean(dim=-1, keepdim=True) + EPS).sqrt() * scale
+def scaled_formula(x, scale, eps=EPS):
+    return x / (x.square().mean(dim=-1, keepdim=True) + eps).sqrt() * scale
 
 
 def gated(x, gate, weight):
     return gated_rms_norm(x, gate, weight, EPS)
 
 
-def gated_formula(x, gate, weight):
-    return gate * rms_norm(x, (x.shape[-1],), weight, EPS)
+def gated_formula(x, gate, weight, eps=EPS):
+    return gate * rms_norm(x, (x.shape[-1],), weight, eps)
 
 
 def split(x):
@@ -130,3 +130,23 @@ def test_parts_are_contiguous_and_a_square_beyond_half_precision_is_no_trouble()
     torch.testing.assert_close(
         gated_rms_norm(large, torch.ones_like(large), torch.ones(4), EPS), torch.ones_like(large)
     )
+
+
+def test_a_small_constant_does_not_make_zeros_of_half_precision_infinite():
+    x = torch.tensor([[0.0, 0.0, 0.0], [1e-7, -2e-7, 0.0]], dtype=torch.float16, requires_grad=True)
+    gate, weight = torch.ones(2, 3, dtype=torch.float16), torch.ones(3)
+    out = gated_rms_norm(x, gate, weight, 1e-12)  # 1 / sqrt(1e-12) is beyond float16
+    exact = gated_formula(x.detach().double(), gate.double(), weight.double(), 1e-12)
+    assert relative_error(out, exact) < 2 * torch.finfo(torch.float16).eps
+    assert not out[0].any()
+
+
+@pytest.mark.parametrize("size", [300.0, 1.0, 1e-6])
+def test_the_gradient_of_the_scale_is_summed_in_float32(size):
+    x, grad = ((normal(64, 32, seed=seed) * size).half() for seed in (1, 2))
+    results = []
+    for function, dtype in ((scale_norm, torch.float16), (scaled_formula, torch.float64)):
+        leaves = [x.to(dtype).requires_grad_(), torch.ones(1, dtype=torch.float64).requires_grad_()]
+        results.append(torch.autograd.grad(function(*leaves, 1e-12), leaves, grad.to(dtype)))
+    assert relative_error(results[0][1], results[1][1]) < 1e-5
+    assert results[0][0].isfinite().all() == (results[1][0].abs().max() < torch.finfo(torch.float16).max)

@@ -19,7 +19,8 @@ def gated_rms_norm(
     The statistic is float32 at least. Eager code keeps products in the dtype of ``x``, and of the forward pass nothing
     but its inputs and one number a row; a compiler fuses the formula itself.
     """
-    if torch.compiler.is_compiling():
+    # the inverse of the root, at most eps^-0.5, is rounded to the dtype of x
+    if torch.compiler.is_compiling() or eps**-0.5 > torch.finfo(x.dtype).max:
         return _formula(x, gate, weight, eps)
     return _GatedNorm.apply(x, gate, weight, eps)[0]
 

@@ -43,7 +43,8 @@ class _ScaleNorm(torch.autograd.Function):
         x, scale, inverse = ctx.saved_tensors
         if torch.is_grad_enabled():  # a gradient of this gradient is asked for
             return *torch.func.vjp(partial(_formula, eps=ctx.eps), x, scale)[1](grad), None
-        inner = (grad * x).sum(dim=-1, keepdim=True, dtype=inverse.dtype)  # (..., 1)
+        # in half precision the products would leave the range, or lose what nearly cancels in their sum
+        inner = (grad * x.to(inverse.dtype)).sum(dim=-1, keepdim=True)  # (..., 1)
         grad_scale = (inner * inverse).sum().to(scale.dtype).view_as(scale)
         factor = inverse * scale
         grad_x = (grad * factor).addcmul_(x, factor * inverse.square() * inner / -x.shape[-1])
