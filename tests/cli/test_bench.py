@@ -98,6 +98,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(bench, tmp_path, arguments, me
     assert not folder.exists() or not list(folder.iterdir())
 
 
+def test_kernels_that_cannot_run_here_are_refused_before_anything_is_measured(bench, tmp_path, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    line = one_line(bench("--contestants", "flash,flash-quad:fused"))
+    assert "contestant 'flash-quad:fused' cannot run: " in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_help_has_an_example():
     result = CliRunner().invoke(app, ["bench", "--help"])
     assert result.exit_code == 0

@@ -60,11 +60,14 @@ def run_benchmark(
         memory_limit_gib: See ``machine.memory_limit``.
 
     Raises:
-        InputError: The machine has no such device, or the folder's rows were measured under other conditions.
+        InputError: The machine has no such device or cannot run a contestant on it, or the folder's rows were measured
+            under other conditions.
     """
     if memory and lengths_from is not None:
         raise InputError("--memory and --lengths-from are two measurements; ask for one at a time")
     device = find_device(settings.device)
+    for contestant in settings.compared:
+        contestant.check_backend(device, settings.widths)
     if threads is not None:
         cores = os.cpu_count() or 1
         if not 1 <= threads <= cores:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from flash.benchmarking.families import FAMILIES, Family, build
 from flash.benchmarking.sizes import Size
 from flash.errors import InputError
-from flash.ops.backends import BACKENDS
+from flash.ops.backends import BACKENDS, KERNELS, kernels_obstacle
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _NAME = re.compile(
@@ -67,6 +67,14 @@ class Contestant:
     def build(self, size: Size, length: int) -> PreTrainedModel:
         """Build the model for inputs of up to ``length`` tokens."""
         return build(self.family, size, length, self.backend)
+
+    def check_backend(self, device: torch.device, size: Size) -> None:
+        """Raise InputError where kernels are asked for that cannot run on the device."""
+        if self.backend not in KERNELS:
+            return
+        obstacle = kernels_obstacle(device, self.torch_dtype, size.query_key_dim)
+        if obstacle is not None:
+            raise InputError(f"contestant {self.name!r} cannot run: {obstacle}; leave it out, or name another backend")
 
 
 def parse_contestant(name: str) -> Contestant:
