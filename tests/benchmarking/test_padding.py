@@ -3,10 +3,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flash.benchmarking.padding import DISTRIBUTIONS, draw_lengths, padded_batch
+from flash.benchmarking import padding as padding_module
+from flash.benchmarking.padding import DISTRIBUTIONS, draw_lengths, measure_padding, padded_batch
+from flash.benchmarking.records import Padding
+from flash.benchmarking.result_file import ResultFile
+from flash.benchmarking.settings import BenchmarkSettings
 from flash.errors import InputError
 
 from helpers import few_examples
+from measured import CONDITIONS
 
 
 @few_examples
@@ -30,6 +35,20 @@ def test_lengths_come_from_a_file_and_are_cut_to_the_width(tmp_path):
     file = tmp_path / "lengths.txt"
     file.write_text("3\n5\n900\n", encoding="utf-8")
     assert set(draw_lengths(str(file), 100, longest=64)) == {3, 5, 64}
+
+
+def test_a_padded_batch_beyond_the_memory_ends_the_contestants_and_not_the_run(tmp_path, monkeypatch):
+    def no_batch(shape, device):
+        raise MemoryError
+
+    monkeypatch.setattr(padding_module, "random_batch", no_batch)
+    settings = BenchmarkSettings(("flash",), size="tiny", lengths=(8,), batch_tokens=16, modes=("inference",))
+    file = ResultFile(tmp_path / "padding.csv", Padding)
+    list(measure_padding(settings, CONDITIONS, file, distribution="headlines"))
+    assert {(row.contestant, row.status, row.rows) for row in file.read()} == {
+        ("modernbert", "oom", 2),
+        ("flash", "oom", 2),
+    }
 
 
 @pytest.mark.parametrize(

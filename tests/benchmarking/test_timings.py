@@ -58,6 +58,24 @@ def test_each_length_is_measured_with_the_baseline(measure, built):
     assert rows["bert", 16].seconds == rows["bert", 16].baseline_seconds == ()
 
 
+def test_a_batch_beyond_the_memory_ends_the_contestants_and_not_the_run(measure, built, monkeypatch):
+    def no_batch(shape, device):
+        raise MemoryError
+
+    monkeypatch.setattr(timings_module, "random_batch", no_batch)
+    said, rows = measure("flash", lengths=(8, 16))
+    assert len(said) == 2
+    assert {row.status for row in rows.values()} == {"oom"}
+    assert not built
+
+
+def test_a_batch_is_drawn_once_for_all(measure, built, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(timings_module, "random_batch", lambda shape, device: drawn.append(shape))
+    measure("flash", "bert", lengths=(8,))
+    assert len(drawn) == 1
+
+
 def test_a_rerun_measures_only_what_is_missing(measure, built):
     measure("flash", "bert", lengths=(8,))
     built.clear()

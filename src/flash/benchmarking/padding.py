@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from flash.benchmarking.records import Conditions, Padding
 from flash.benchmarking.result_file import ResultFile
 from flash.benchmarking.rounds import Entrant, release_memory, run_in_turn
 from flash.benchmarking.settings import BenchmarkSettings
-from flash.benchmarking.steps import Mode, Shape, make_step, random_batch
+from flash.benchmarking.steps import Mode, Shape, Step, make_step, random_batch
 from flash.benchmarking.timings import missing
 from flash.errors import InputError
 from flash.models.losses import NOT_SCORED
@@ -72,8 +72,7 @@ def measure_padding(
     for number, (mode, width, contestants) in enumerate(todo, start=1):
         lengths = draw_lengths(distribution, max(1, settings.batch_tokens // width), longest=width)
         yield f"{number} of {len(todo)}: {mode}, {len(lengths)} rows of {distribution} padded to {width:,}"
-        padded = padded_batch(lengths, width, device)
-        file.append(_measure(settings, conditions, mode, padded, lengths, contestants, device, distribution))
+        file.append(_measure(settings, conditions, mode, lengths, width, contestants, device, distribution))
         release_memory()
 
 
@@ -81,19 +80,23 @@ def _measure(
     settings: BenchmarkSettings,
     conditions: Conditions,
     mode: Mode,
-    padded: dict[str, Tensor],
     lengths: Sequence[int],
+    width: int,
     contestants: Sequence[Contestant],
     device: torch.device,
     distribution: str,
 ) -> Iterator[Padding]:
-    rows, width = padded["input_ids"].shape
+    # drawn by the first who needs it, as in ``timings``
+    batch = cache(partial(padded_batch, lengths, width, device))
+
+    def prepare(contestant: Contestant) -> Step:
+        return make_step(contestant, settings.widths, mode, batch(), length=width, device=device)
+
     entrants = []
     for one in contestants:
         kinds = {"padded": replace(one, backend="reference"), "packed": one} if one.kind.gated else {"padded": one}
         for kind, contestant in kinds.items():
-            make = partial(make_step, contestant, settings.widths, mode, padded, length=width, device=device)
-            entrants.append(Entrant(f"{one.name} {kind}", make))
+            entrants.append(Entrant(f"{one.name} {kind}", partial(prepare, contestant)))
     outcomes = run_in_turn(
         entrants,
         rounds=settings.rounds,
@@ -110,7 +113,7 @@ def _measure(
             mode=mode,
             contestant=one.name,
             length=width,
-            rows=rows,
+            rows=len(lengths),
             status=worst.status,
             note=worst.note,
             commit=source_commit(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 
 import torch
 
@@ -16,7 +16,7 @@ from flash.benchmarking.records import Conditions, Timing
 from flash.benchmarking.result_file import ResultFile
 from flash.benchmarking.rounds import Entrant, Outcome, release_memory, run_in_turn
 from flash.benchmarking.settings import BenchmarkSettings
-from flash.benchmarking.steps import Mode, Shape, batch_shape, make_step, random_batch
+from flash.benchmarking.steps import Mode, Shape, Step, batch_shape, make_step, random_batch
 from flash.errors import InputError
 
 _PRODUCT = "product of matrices in "
@@ -81,12 +81,17 @@ def _run(
     device: torch.device,
     product_rates: dict[str, float],
 ) -> dict[str, Outcome]:
-    batch = random_batch(shape, device)
+    # drawn by the first who needs it: no memory for it is that contestant's end, not everybody's
+    batch = cache(partial(random_batch, shape, device))
+
+    def prepare(contestant: Contestant) -> Step:
+        return make_step(contestant, settings.widths, mode, batch(), length=shape.length, device=device)
+
     entrants = _product_entrants(contestants, device)
     for one in contestants:
-        prepare = partial(make_step, one, settings.widths, mode, batch, length=shape.length, device=device)
         # no step is faster than its products
-        entrants.append(Entrant(one.name, prepare, _flops(settings, mode, shape, one) / product_rates[one.dtype]))
+        least_seconds = _flops(settings, mode, shape, one) / product_rates[one.dtype]
+        entrants.append(Entrant(one.name, partial(prepare, one), least_seconds))
     return run_in_turn(
         entrants,
         rounds=settings.rounds,
