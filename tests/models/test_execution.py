@@ -1,6 +1,9 @@
 """Every backend of the attention, and leaving padding out, give what the reference gives."""
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -188,6 +191,16 @@ def test_what_a_graph_of_flash_cannot_know_is_named(length, batch, message, monk
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     with pytest.raises(InputError, match=message):
         model(random_tokens(1, length), **batch)
+
+
+def test_graphs_are_few_over_many_lengths():
+    script = Path(__file__).with_name("compile_lengths.py")
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    graphs = dict(line.split() for line in ran.stdout.splitlines())
+    # one for the first length and one for any; of FLASH, each for whole chunks, short ones, and less than a chunk
+    assert int(graphs["flash-quad"]) <= 2
+    assert int(graphs["flash"]) <= 6
 
 
 @pytest.mark.parametrize("backend", ["fused", "materialized"])

@@ -141,6 +141,23 @@ def test_half_precision_errs_at_most_twice_as_much_as_the_definition_does(dtype)
         assert relative_error(found, true) <= 2 * relative_error(reference, true)
 
 
+def test_inputs_of_several_dtypes_give_the_dtype_of_the_values_and_gradients_their_own():
+    sequences = Sequences.of_lengths([9, 3], CPU)
+    wide = [normal(12, width, seed=width).bfloat16().double().requires_grad_() for width in (4, 5, 6)]
+    wide[1] = wide[1].detach()[:, :4].clone().requires_grad_()
+    dtypes = (torch.float32, torch.float64, torch.bfloat16)
+    inputs = [x.detach().to(dtype).requires_grad_() for x, dtype in zip(wide, dtypes, strict=True)]
+    settings = {"scale": 0.5, "divisor": 4.0, "row_sum": False, "key_mask": None, "causal": False}
+    found = squared_relu_attention(*inputs, None, sequences=sequences, **settings)
+    exact = definition(*wide, None, sequences=sequences, **settings)
+    assert found.dtype == torch.bfloat16
+    grad = normal(12, 6, seed=9).bfloat16()
+    gradients = torch.autograd.grad(found, inputs, grad), torch.autograd.grad(exact, wide, grad.double())
+    assert [x.dtype for x in gradients[0]] == list(dtypes)
+    for ours, true in zip((found, *gradients[0]), (exact, *gradients[1]), strict=True):
+        assert relative_error(ours, true) < 4 * torch.finfo(torch.bfloat16).eps
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -157,6 +174,48 @@ def test_what_does_not_belong_to_the_same_tokens_is_refused(changes, message, wi
     arguments = {**inputs, "sequences": Sequences.rows(2, 5, CPU), "scale": 0.5} | changes
     with pytest.raises(InputError, match=message):
         squared_relu_attention(**arguments)
+
+
+def test_no_more_weights_than_those_of_a_block_are_held(monkeypatch):
+    monkeypatch.setattr(blocked, "BLOCK_WEIGHTS", 1 << 14)
+    length = 512
+    inputs = [normal(length, width, seed=width).requires_grad_() for width in (4, 5, 6)]
+    inputs[1] = inputs[1].detach()[:, :4].clone().requires_grad_()
+    inputs.append(normal(2 * length - 1, seed=3).requires_grad_())
+    sequences = Sequences.rows(1, length, CPU)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        squared_relu_attention(*inputs, sequences=sequences, scale=0.5).sum().backward()
+    largest = max(event.self_cpu_memory_usage for event in profile.events())
+    block = blocked.FEWEST_QUERIES * length * 8
+    # sums along the diagonals lay a block out twice as wide
+    assert block <= largest <= 3 * block < length**2 * 8
+
+
+@pytest.mark.slow
+def test_more_pairs_than_int32_can_number():
+    length, reach = 46_400, 2
+    inputs = [normal(length, 1, seed=seed) for seed in range(3)]
+    inputs.append(torch.tensor([-1e6, 0.5, 0.5, 0.5, 0.5, 0.5, -1e6], dtype=torch.float64))
+
+    def attend(*inputs):
+        return squared_relu_attention(*inputs, sequences=Sequences.rows(1, length, CPU), scale=0.3)
+
+    def attend_within_reach(query, key, value, diagonals):
+        out = torch.zeros_like(value)
+        for distance in range(-reach, reach + 1):
+            rows = torch.arange(max(0, -distance), length - max(0, distance))
+            scores = 0.3 * query[rows] * key[rows + distance] + diagonals[distance + reach + 1]
+            out = out.index_add(0, rows, torch.relu(scores).square() * value[rows + distance])
+        return out
+
+    grad = normal(length, 1, seed=9)
+    results = []
+    for function, dtype in ((attend, torch.float32), (attend_within_reach, torch.float64)):
+        leaves = [x.to(dtype).requires_grad_() for x in inputs]
+        out = function(*leaves)
+        results.append([out, *torch.autograd.grad(out, leaves, grad.to(dtype))])
+    for found, exact in zip(*results, strict=True):
+        assert relative_error(found, exact) < 1e-6
 
 
 def test_products_beyond_half_precision_do_not_overflow():
