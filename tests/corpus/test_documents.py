@@ -15,6 +15,7 @@ from flash.corpus.byte_streams import HashedFile
 from flash.corpus.documents import ReadingSettings, read_documents
 from flash.corpus.input_files import InputFile, kind_of
 from flash.corpus.records import Document, Reject
+from flash.errors import InputError
 
 
 def read(path, **settings):
@@ -45,6 +46,16 @@ def test_documents_are_separated_by_blank_lines(write):
 def test_separator_line_is_compared_without_the_space_around_it(write):
     texts, _, _ = read(write("一\n\n二\n  ### \n三"), document_separator="###")
     assert texts == ["一\n\n二", "三"]
+
+
+@pytest.mark.parametrize(("given", "texts"), [(" ### ", ["一\n\n二", "三"]), ("\n", ["一", "二\n###\n三"])])
+def test_separator_may_be_given_with_space_around_it(write, given, texts):
+    assert read(write("一\n\n二\n###\n三"), document_separator=given)[0] == texts
+
+
+def test_separator_of_several_lines_is_refused():
+    with pytest.raises(InputError, match=r"must be one line, got 'a\\nb'"):
+        ReadingSettings(document_separator="a\nb")
 
 
 def test_every_kind_of_line_end_counts(write):
