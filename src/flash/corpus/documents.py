@@ -129,6 +129,9 @@ def _parquet_documents(rows: ParquetRows, source: str, settings: ReadingSettings
         if text is None:
             detail = f"the value of {settings.json_key!r} is null: put the text there, or name another with {_KEY_FLAG}"
             yield Reject("not_a_string", source, row + 1, detail)
+        elif isinstance(text, bytes):
+            detail = f"the value of {settings.json_key!r} is not UTF-8; the row is left out: write its text in UTF-8"
+            yield Reject("invalid_utf8", source, row + 1, detail)
         elif not text.strip():
             yield Reject("empty_text", source, row + 1, f"the value of {settings.json_key!r} is blank")
         else:
