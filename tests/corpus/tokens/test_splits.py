@@ -72,6 +72,7 @@ def test_one_document_longer_than_everything_is_not_cut(tmp_path):
         ("a.jsonl.gz", b"\x1f\x8b" * 100),
         ("a.jsonl", "今天天气\n".encode("gbk") * 100),
         ("a.jsonl", b"[\n" + b'{"text": "a"},\n' * 100 + b"]"),
+        ("a.jsonl", b"\xef\xbb\xbf[\n" + b'{"text": "a"},\n' * 100 + b"]"),
         ("a.parquet", b"no parquet at all" * 100),
     ],
 )
