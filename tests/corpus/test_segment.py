@@ -59,6 +59,7 @@ def test_dictionary_is_described_by_name_size_and_content(tmp_path):
         ("苹果派对 许多 n\n", r"words\.txt:1: '苹果派对 许多 n' is no entry"),
         ("苹果\n苹果 1 2 n\n", r"words\.txt:2: .* is no entry"),
         ("\n", "holds no words"),
+        (f"苹果 {10**30} n\n", r"words\.txt:1: a frequency has at most 12 digits, this one 31"),
         (b"\xff\xfe", "is not in UTF-8"),
         (None, "cannot be read: No such file"),
     ],
