@@ -9,6 +9,7 @@ import pytest
 from flash.corpus.documents import ReadingSettings
 from flash.corpus.prepare import PrepareSettings, prepare_dataset
 from flash.corpus.segment import SegmenterChoice
+from flash.corpus.split import BlockSplitter
 from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.corpus.tokens import runs, shards
 from flash.corpus.tokens.job import load_job
@@ -20,6 +21,7 @@ from flash.errors import InputError
 from prepared_tokens import STORY, digests, read_rejects, read_rows, without_manifest, write_corpus
 
 SHORT = TokenSettings(max_length=64)
+SETTINGS_OF = {prepare_tokens: SHORT, prepare_dataset: PrepareSettings(max_length=64)}
 
 
 @pytest.fixture
@@ -86,6 +88,15 @@ def test_manifest_accounts_for_everything(corpus, vocab_file, tmp_path):
         assert digests(tmp_path / "out")[shard["file"]] == shard["sha256"]
         assert (tmp_path / "out" / shard["file"]).stat().st_size == shard["bytes"]
     assert not (tmp_path / "out.work").exists()
+
+
+@pytest.mark.parametrize("make", [prepare_tokens, prepare_dataset])
+def test_characters_that_get_lost_are_noticed(corpus, vocab_file, tmp_path, monkeypatch, make):
+    split = BlockSplitter.split
+    monkeypatch.setattr(BlockSplitter, "split", lambda self, text, spans: list(split(self, text, spans))[:3])
+    with pytest.raises(AssertionError, match="characters"):
+        make([corpus], tmp_path / "out", vocab_file, workers=1, settings=SETTINGS_OF[make])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("shuffle_seed", [None, 5])

@@ -44,7 +44,8 @@ def write_manifest(job: Job) -> dict[str, Any]:
     entries = [shard for shard in shards if shard is not None]
     counts = sum((Counter(account["counts"]) for account in whole), Counter[str]())
     counts["rows"] = sum(shard["rows"] for shard in entries)
-    counts["characters"] = counts["characters_in_blocks"] + counts["characters_rejected"]
+    kept_and_rejected = counts["characters_in_blocks"] + counts["characters_rejected"]
+    assert counts["characters"] == kept_and_rejected, "characters got lost"
     plan = job.plan
     options = {name: value for name, value in plan["settings"].items() if name != "segmenter"}
     manifest = {

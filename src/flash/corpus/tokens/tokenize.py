@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from flash.corpus.annotate import AnnotationSettings, Annotator
+from flash.corpus.annotate import AnnotatedDocument, AnnotationSettings, Annotator
 from flash.corpus.batches import in_batches
 from flash.corpus.documents import read_documents
 from flash.corpus.folders import Folder
@@ -89,18 +89,20 @@ def tokenize_records(job: Job, task: int, records: Iterable[Record]) -> dict[str
     with folder.writing(rejects_name(task)) as path:
         with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
             rejects = _RejectFile(file)
-            for record, results in _annotated(annotator, records):
+            for record, annotated in _annotated(annotator, records):
                 if isinstance(record, InputSummary):
                     segment = job.tasks[task][len(segments)]
                     segments.append({**segment._asdict(), **asdict(record)})
                 elif isinstance(record, Reject):
+                    counts["characters"] += record.characters
                     rejects.add(record, len(segments))
                 else:
+                    counts["characters"] += annotated.characters
                     counts["documents"] += record.part == 0
                     counts["continued_documents"] += record.part == 1
                     file_number = job.tasks[task][len(segments)].file
                     key = document_key(file_number, record.offset, job.settings.shuffle_seed)
-                    for result in results:
+                    for result in annotated.results:
                         if isinstance(result, Reject):
                             rejects.add(result, len(segments))
                         else:
@@ -119,12 +121,12 @@ def tokenize_records(job: Job, task: int, records: Iterable[Record]) -> dict[str
     return account
 
 
-def _annotated(annotator: Annotator, records: Iterable[Record]) -> Iterator[tuple[Record, list[Block | Reject]]]:
+def _annotated(annotator: Annotator, records: Iterable[Record]) -> Iterator[tuple[Record, AnnotatedDocument]]:
     """Yield each record with what a document became; many documents are annotated at once."""
     for batch in in_batches(records):
-        results = iter(annotator.annotate_all([record for record in batch if isinstance(record, Document)]))
+        annotated = iter(annotator.annotate_all([record for record in batch if isinstance(record, Document)]))
         for record in batch:
-            yield record, next(results) if isinstance(record, Document) else []
+            yield record, next(annotated) if isinstance(record, Document) else AnnotatedDocument([], 0)
 
 
 class _RejectFile:
