@@ -1,5 +1,6 @@
 import itertools
 import json
+import os
 from pathlib import Path
 
 import datasets
@@ -16,6 +17,8 @@ from flash.corpus.tokens.job import load_job
 from flash.corpus.tokens.local_engine import run_locally
 from flash.corpus.tokens.prepare import prepare_tokens
 from flash.corpus.tokens.settings import TokenSettings
+from flash.data.token_dataset import TokenDataset
+from flash.data.token_folder import open_token_folder
 from flash.errors import InputError
 
 from prepared_tokens import STORY, digests, read_rejects, read_rows, without_manifest, write_corpus
@@ -221,6 +224,27 @@ def test_existing_folder_is_replaced_only_when_asked(corpus, vocab_file, tmp_pat
     (out / "notes.txt").touch()
     with pytest.raises(InputError, match=r"notes\.txt, which is none of this command's files"):
         prepare_tokens([corpus], out, vocab_file, SHORT, workers=1, overwrite=True)
+
+
+def test_input_is_never_replaced_by_the_output(corpus, vocab_file, tmp_path):
+    with pytest.raises(InputError, match=r"a\.txt is not replaced, because it is no folder"):
+        prepare_tokens([corpus], corpus / "a.txt", vocab_file, SHORT, workers=1, overwrite=True)
+    assert (corpus / "a.txt").is_file()
+
+
+def test_root_is_no_output(corpus, vocab_file):
+    with pytest.raises(InputError, match="/ is no folder that can be made"):
+        prepare_tokens([corpus], "/", vocab_file, SHORT, workers=1)
+
+
+def test_name_of_the_output_need_not_be_utf8(corpus, vocab_file, tmp_path):
+    prepare_tokens([corpus], tmp_path / "out", vocab_file, SHORT, workers=1)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    prepare_tokens([corpus], odd, vocab_file, SHORT, workers=1)
+    assert digests(odd) == digests(tmp_path / "out")
+    tokenizer = load_tokenizer(vocab_file)
+    rows = [TokenDataset(open_token_folder(folder, tokenizer), max_length=64)[0] for folder in (tmp_path / "out", odd)]
+    assert rows[0].input_ids.tolist() == rows[1].input_ids.tolist()
 
 
 def test_relative_paths_are_those_of_where_the_command_was_given(corpus, vocab_file, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from flash.corpus.folders import Folder, LocalFolder, open_folder
+from flash.corpus.input_files import printable
 from flash.corpus.remote import is_remote, local_path
 from flash.corpus.staging import DATASET_FILES, check_replaceable, locked
 from flash.corpus.tokens.finish import MANIFEST
@@ -29,6 +30,8 @@ def work_folder(output: str | Path) -> Folder:
     if is_remote(output):
         return open_folder(f"{str(output).rstrip('/')}/{_REMOTE_NAME}")
     path = local_path(output).resolve()  # a change of the working folder must not move it
+    if not path.name:
+        raise InputError(f"{printable(output)} is no folder that can be made: name another output")
     return LocalFolder(path.with_name(path.name + _LOCAL_SUFFIX))
 
 
