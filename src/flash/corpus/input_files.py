@@ -142,7 +142,7 @@ def _walk(folder: Path, rejects: list[Reject], visited: set[Path], made_here: se
         return
     visited.add(resolved)
     try:
-        entries = sorted(folder.iterdir())
+        entries = sorted(folder.iterdir(), key=os.fsencode)  # whatever the locale
     except OSError as error:
         detail = f"{error.strerror}: make the folder readable, or leave it out"
         rejects.append(Reject("unreadable_folder", printable(folder), None, detail))

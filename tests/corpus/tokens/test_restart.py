@@ -288,6 +288,20 @@ def test_locale_and_time_zone_change_nothing(corpus, vocab_file, tmp_path):
     assert digests(tmp_path / "there") == digests(tmp_path / "here")
 
 
+def test_work_of_another_locale_is_gone_on_with(corpus, vocab_file, tmp_path, monkeypatch):
+    (corpus / "a.txt").rename(corpus / "天气 一.txt")
+    prepare(corpus, tmp_path / "whole", vocab_file)
+    left_behind(corpus, tmp_path / "out", vocab_file, monkeypatch)
+    (tmp_path / "program.py").write_text(PROGRAM.replace("workers=2", "workers=1"), encoding="utf-8")
+    subprocess.run(
+        [sys.executable, tmp_path / "program.py", corpus, tmp_path / "out", vocab_file],
+        env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        check=True,
+        capture_output=True,
+    )
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
 def test_lock_is_free_afterwards(corpus, vocab_file, tmp_path):
     prepare(corpus, tmp_path / "out", vocab_file)
     with FileLock(tmp_path / ".out.lock").acquire(timeout=0):
