@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from flash.corpus import byte_streams
+from flash.corpus import byte_streams, folders
 from flash.corpus.folders import LocalFolder
 from flash.corpus.tokens import output, stages
+from flash.corpus.tokens.local_engine import run_locally
 from flash.corpus.tokens.prepare import prepare_tokens
 from flash.corpus.tokens.settings import TokenSettings
 from flash.errors import InputError
@@ -265,6 +266,47 @@ def test_work_of_other_settings_or_input_is_refused(corpus, vocab_file, tmp_path
         file.write("more")
     with pytest.raises(InputError, match=r"out\.work holds the work of a run with other inputs"):
         prepare(corpus, tmp_path / "out", vocab_file)
+
+
+def test_input_that_changed_its_size_since_ends_the_run(corpus, vocab_file, tmp_path):
+    def late(job, workers, log_interval):
+        os.truncate(corpus / "b.jsonl", 5000)
+        return run_locally(job, workers, log_interval)
+
+    with pytest.raises(InputError, match=r"b\.jsonl has 5,000 bytes, it had \d\d,\d+ when the work was planned"):
+        prepare(corpus, tmp_path / "out", vocab_file, engine=late)
+    assert not (tmp_path / "out").exists()
+
+
+def test_input_that_a_worker_does_not_see_is_not_taken_for_unreadable(corpus, vocab_file, tmp_path):
+    prepare(corpus, tmp_path / "whole", vocab_file)
+
+    def elsewhere(job, workers, log_interval):
+        corpus.rename(tmp_path / "not mounted")
+        return run_locally(job, workers, log_interval)
+
+    with pytest.raises(FileNotFoundError, match=r"a\.txt"):
+        prepare(corpus, tmp_path / "out", vocab_file, engine=elsewhere)
+    (tmp_path / "not mounted").rename(corpus)
+    prepare(corpus, tmp_path / "out", vocab_file)
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def test_killed_while_other_work_is_removed_no_rest_of_it_is_taken_up(corpus, vocab_file, tmp_path, monkeypatch):
+    prepare(corpus, tmp_path / "whole", vocab_file)
+    left_behind(corpus, tmp_path / "out", vocab_file, monkeypatch)
+
+    def killed(path):
+        if path.name == "out.work":
+            shutil.rmtree(path / "dataset")
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders.shutil, "rmtree", lambda path, rmtree=shutil.rmtree: killed(path) or rmtree(path))
+        with pytest.raises(KeyboardInterrupt):
+            prepare_tokens([corpus], tmp_path / "out", vocab_file, TokenSettings(128), workers=1, overwrite=True)
+    prepare(corpus, tmp_path / "out", vocab_file)
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
 def test_file_touched_by_a_clock_in_the_past_or_future_is_another_input(corpus, vocab_file, tmp_path, monkeypatch):

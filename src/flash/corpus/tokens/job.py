@@ -23,7 +23,7 @@ from flash.corpus.tokens.settings import TokenSettings
 from flash.corpus.user_dictionary import DictionaryEntry, UserDictionary
 from flash.errors import InputError
 
-_PLAN = "plan.json"
+PLAN = "plan.json"
 _TOKENIZER = "tokenizer.json"
 
 # What decides the content besides the code that reads it.
@@ -103,7 +103,7 @@ class Job:
         """Write it to the work folder, the plan last."""
         with self.work.writing(_TOKENIZER) as path:
             path.write_text(self.tokenizer_json, encoding="utf-8")
-        with self.work.writing(_PLAN) as path:
+        with self.work.writing(PLAN) as path:
             path.write_text(json.dumps(self.plan), encoding="ascii")  # escaped: names need not be valid Unicode
 
 
@@ -111,7 +111,7 @@ class Job:
 def load_job(work: str) -> Job:
     """Read what `Job.save` wrote."""
     work_folder = open_folder(work)
-    plan = work_folder.read_json(_PLAN)
+    plan = work_folder.read_json(PLAN)
     if plan is None:
         raise InputError(f"{work} holds no whole plan: run the command that made it again")
     with work_folder.open_binary(_TOKENIZER) as file:
@@ -161,7 +161,7 @@ def check_same_plan(job: Job, found: dict[str, Any]) -> None:
 
 def read_plan(work: Folder) -> dict[str, Any] | None:
     """Return the plan in a work folder; None if there is none, or it was cut short."""
-    plan: dict[str, Any] | None = work.read_json(_PLAN)
+    plan: dict[str, Any] | None = work.read_json(PLAN)
     return plan
 
 

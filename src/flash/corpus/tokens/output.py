@@ -14,7 +14,7 @@ from flash.corpus.input_files import printable
 from flash.corpus.remote import is_remote, local_path
 from flash.corpus.staging import DATASET_FILES, check_replaceable, locked
 from flash.corpus.tokens.finish import MANIFEST
-from flash.corpus.tokens.job import Job
+from flash.corpus.tokens.job import PLAN, Job
 from flash.errors import InputError
 
 _LOCAL_SUFFIX = ".work"
@@ -22,7 +22,7 @@ _REMOTE_NAME = "_work"
 _FINISHED = "finished.json"
 _REPLACED = "replaced"
 # what says that the rest of the work folder is of no more use goes last
-_REMOVED_LAST = ("plan.json", _FINISHED)
+_REMOVED_LAST = (PLAN, _FINISHED)
 
 
 def work_folder(output: str | Path) -> Folder:

@@ -19,6 +19,7 @@ from flash.corpus.records import Block, Document, InputSummary, Record, Reject
 from flash.corpus.tokens.job import Job
 from flash.corpus.tokens.ordering import document_key
 from flash.corpus.tokens.runs import RunWriter
+from flash.errors import InputError
 
 # The account of a task is written last: what is there without it is done again.
 FOLDER = "tasks"
@@ -50,11 +51,20 @@ def read_task(job: Job, task: int, on_read: Callable[[int], object]) -> Iterator
         job: Says what that is.
         task: Number of the task.
         on_read: Called with the number of bytes (as on disk) after every read.
+
+    Raises:
+        InputError: A file is not as long any more as when the work was planned.
+        OSError: It is gone, or this machine does not see it; or reading it failed.
     """
     for segment in job.tasks[task]:
-        yield from read_documents(
-            job.files[segment.file], job.settings.reading, on_read, begin=segment.begin, end=segment.end
-        )
+        file = job.files[segment.file]
+        size, planned = file.size_bytes(), job.plan["inputs"][segment.file]["bytes"]
+        if size != planned:  # its parts would begin within documents, and what was cut off would be missed by nobody
+            raise InputError(
+                f"{file.name} has {size:,} bytes, it had {planned:,} when the work was planned: pass --overwrite to "
+                "begin anew"
+            )
+        yield from read_documents(file, job.settings.reading, on_read, begin=segment.begin, end=segment.end)
 
 
 def tokenize_records(job: Job, task: int, records: Iterable[Record]) -> dict[str, Any]:
