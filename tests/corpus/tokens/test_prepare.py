@@ -5,6 +5,7 @@ from pathlib import Path
 
 import datasets
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flash.corpus.documents import ReadingSettings
@@ -185,6 +186,13 @@ def test_rejects_tell_the_place_of_their_line(corpus, vocab_file, tmp_path):
     described = next(entry for entry in manifest["inputs"] if "\\n" in entry["path"])
     assert described["documents"] == 60
     assert sum(part["bytes"] for part in described["ranges"]) == described["bytes"] == len(data)
+
+
+def test_rejects_of_parquet_tell_the_row_alone(vocab_file, tmp_path):
+    pq.write_table(pa.table({"text": [STORY, "短", None]}), tmp_path / "a.parquet")
+    prepare_tokens([tmp_path / "a.parquet"], tmp_path / "out", vocab_file, SHORT, workers=1)
+    found = [(reject["reason"], reject["line"], reject["offset"]) for reject in read_rejects(tmp_path / "out")]
+    assert found == [("short_block", 2, None), ("not_a_string", 3, None)]
 
 
 def test_blank_file_read_in_parts_is_told_once(corpus, vocab_file, tmp_path):

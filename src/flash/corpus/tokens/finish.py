@@ -122,9 +122,11 @@ def _rejects_of_tasks(job: Job, accounts: Sequence[dict[str, Any]]) -> Iterator[
         with folder.open_binary(tokenize.rejects_name(task)) as file:
             for line in file:
                 row = json.loads(line)
-                first = firsts[row.pop("segment")]
+                number = row.pop("segment")
                 if row["line"] is not None:
-                    row["line"] += first
+                    row["line"] += firsts[number]
+                if job.files[account["segments"][number]["file"]].kind == "parquet":
+                    row["offset"] = None  # a document's is the number of its row, which `line` tells already
                 yield Reject(**row)
 
 
