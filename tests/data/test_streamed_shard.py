@@ -256,7 +256,7 @@ def test_the_address_of_a_tokenizer_is_no_pattern(folder, tokenizer, tmp_path):
 
 def test_a_damaged_tokenizer_is_named_by_its_address(in_memory):
     fsspec.filesystem("memory").pipe_file("/bucket/data/tokenizer/tokenizer.json", b"{")
-    with pytest.raises(InputError, match="^memory://bucket/data/tokenizer holds no tokenizer that can be loaded"):
+    with pytest.raises(InputError, match=r"^memory://bucket/data/tokenizer holds no tokenizer that can be loaded"):
         load_tokenizer_at(f"{in_memory}/tokenizer")
 
 
