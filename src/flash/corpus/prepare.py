@@ -86,7 +86,7 @@ def prepare_dataset(
     settings = settings or PrepareSettings()
     segmenter = segmenter or SegmenterChoice()
     load_segmenter(segmenter)  # what is wrong with it is said now
-    files, skipped = find_input_files(inputs, made_here=[output])
+    files, skipped = find_input_files(inputs, passed_over=[output, tokenizer])
     workers = usable_workers(workers, sum(file.size_bytes() for file in files))
     with staged(output, overwrite=overwrite, own_files=DATASET_FILES) as folder, scratch_folder(output) as scratch:
         loaded = load_tokenizer(tokenizer)

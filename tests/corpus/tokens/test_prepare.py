@@ -1,6 +1,7 @@
 import itertools
 import json
 import os
+import shutil
 from pathlib import Path
 
 import datasets
@@ -12,7 +13,7 @@ from flash.corpus.documents import ReadingSettings
 from flash.corpus.prepare import PrepareSettings, prepare_dataset
 from flash.corpus.segment import SegmenterChoice
 from flash.corpus.split import BlockSplitter
-from flash.corpus.tokenizer_loading import load_tokenizer
+from flash.corpus.tokenizer_loading import load_tokenizer, save_tokenizer
 from flash.corpus.tokens import runs, shards
 from flash.corpus.tokens.job import load_job
 from flash.corpus.tokens.local_engine import run_locally
@@ -92,6 +93,17 @@ def test_manifest_accounts_for_everything(corpus, vocab_file, tmp_path):
         assert digests(tmp_path / "out")[shard["file"]] == shard["sha256"]
         assert (tmp_path / "out" / shard["file"]).stat().st_size == shard["bytes"]
     assert not (tmp_path / "out.work").exists()
+
+
+@pytest.mark.parametrize("make", [prepare_tokens, prepare_dataset])
+def test_tokenizer_within_the_input_is_no_input(corpus, vocab_file, tmp_path, make):
+    save_tokenizer(load_tokenizer(vocab_file), corpus / "tokenizer")
+    shutil.copy(vocab_file, corpus)
+    for tokenizer in (corpus / "tokenizer", corpus / "vocab.txt"):
+        shutil.copy(vocab_file, corpus / "tokenizer")
+        manifest = make([corpus], tmp_path / f"out {tokenizer.name}", tokenizer, SETTINGS_OF[make], workers=1)
+        assert tokenizer not in [Path(entry["path"]) for entry in manifest["inputs"]]
+        assert tokenizer / "vocab.txt" not in [Path(entry["path"]) for entry in manifest["inputs"]]
 
 
 @pytest.mark.parametrize("make", [prepare_tokens, prepare_dataset])

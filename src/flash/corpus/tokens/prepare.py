@@ -80,7 +80,7 @@ def prepare_tokens(
     load_segmenter(settings.segmenter)  # what is wrong with it is said now
     if settings.deduplicate is not None:
         require_scale(f"--deduplicate {settings.deduplicate}", ["datatrove"])
-    files, skipped = find_input_files(inputs, made_here=folders_of(output))
+    files, skipped = find_input_files(inputs, passed_over=[*folders_of(output), tokenizer])
     with claimed(output):
         loaded = load_tokenizer(tokenizer)
         total_bytes = sum(file.size_bytes() for file in files)
