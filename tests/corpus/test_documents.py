@@ -11,9 +11,11 @@ import pytest
 import zstandard
 
 from flash.corpus import documents
+from flash.corpus.byte_streams import HashedFile
 from flash.corpus.documents import ReadingSettings, read_documents
 from flash.corpus.input_files import InputFile, kind_of
 from flash.corpus.records import Document, Reject
+from flash.errors import InputError
 
 
 def read(path, **settings):
@@ -44,6 +46,16 @@ def test_documents_are_separated_by_blank_lines(write):
 def test_separator_line_is_compared_without_the_space_around_it(write):
     texts, _, _ = read(write("一\n\n二\n  ### \n三"), document_separator="###")
     assert texts == ["一\n\n二", "三"]
+
+
+@pytest.mark.parametrize(("given", "texts"), [(" ### ", ["一\n\n二", "三"]), ("\n", ["一", "二\n###\n三"])])
+def test_separator_may_be_given_with_space_around_it(write, given, texts):
+    assert read(write("一\n\n二\n###\n三"), document_separator=given)[0] == texts
+
+
+def test_separator_of_several_lines_is_refused():
+    with pytest.raises(InputError, match=r"must be one line, got 'a\\nb'"):
+        ReadingSettings(document_separator="a\nb")
 
 
 def test_every_kind_of_line_end_counts(write):
@@ -131,6 +143,47 @@ def test_damaged_archive_is_reported(write, suffix, compress):
     for data in (whole[:-20], b"not an archive"):
         _, rejects, _ = read(write(data, f"some.txt{suffix}"))
         assert [(reject.reason, reject.line) for reject in rejects] == [("unreadable_file", None)]
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".xz", lzma.compress)])
+def test_little_is_lost_of_a_small_archive_that_was_cut_short(write, suffix, compress):
+    lines = [os.urandom(30).hex() for _ in range(2000)]
+    data = compress("\n\n".join(lines).encode())
+    texts, rejects, _ = read(write(data[: len(data) // 2], f"some.txt{suffix}"))
+    assert texts == lines[: len(texts)]
+    assert len(texts) > 800
+    assert [reject.reason for reject in rejects] == ["unreadable_file"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress), (".zst", zstandard.compress)],
+)
+def test_zeros_behind_an_archive_are_no_fault_and_anything_else_is_told(write, suffix, compress):
+    whole = compress("一\n\n二\n".encode())
+    for data in (whole + bytes(20_000), whole + bytes(3) + whole):
+        texts, rejects, summary = read(write(data, f"some.txt{suffix}"))
+        assert texts == ["一", "二"] if data.endswith(bytes(9)) else ["一", "二\n一", "二"]
+        assert rejects == []
+        assert summary.byte_count == len(data)
+    texts, rejects, _ = read(write(whole + b"something else", f"some.txt{suffix}"))
+    assert texts == ["一", "二"]
+    assert [reject.reason for reject in rejects] == ["unreadable_file"]
+
+
+def test_archive_of_very_much_is_held_in_parts(write):
+    data = gzip.compress(b"a" * (40 << 20))
+    file = InputFile(write(data, "some.txt.gz"), "text")
+    sizes = [len(chunk) for chunk in HashedFile(file, lambda count: None).chunks()]
+    assert sum(sizes) == 40 << 20
+    assert max(sizes) < 3 << 20
+
+
+def test_frames_that_hold_nothing_are_passed_over(write):
+    skipped = b"\x50\x2a\x4d\x18\x04\x00\x00\x00\xff\xff\xff\xff"  # as pzstd writes them
+    frame = zstandard.compress("一\n".encode())
+    texts, rejects, _ = read(write(skipped + frame + skipped + zstandard.compress(b"") + frame, "some.txt.zst"))
+    assert (texts, rejects) == (["一\n一"], [])
 
 
 def test_what_was_read_of_a_damaged_archive_is_kept(write):

@@ -61,10 +61,10 @@ def test_what_the_work_makes_itself_is_passed_over(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "link").symlink_to("out")
-    files, rejects = find_input_files([tmp_path], made_here=[tmp_path / "link", f"{tmp_path}/out.work"])
+    files, rejects = find_input_files([tmp_path], passed_over=[tmp_path / "link", f"{tmp_path}/out.work"])
     assert [file.path for file in files] == [tmp_path / "a.txt", tmp_path / "outer" / "b.txt"]
     assert rejects == []
-    files, _ = find_input_files([tmp_path / "out"], made_here=[tmp_path / "out"])
+    files, _ = find_input_files([tmp_path / "out"], passed_over=[tmp_path / "out"])
     assert len(files) == 1  # who names it wants it
 
 

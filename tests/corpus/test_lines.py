@@ -79,7 +79,15 @@ def test_encodings_go_by_one_name(given, name):
     assert check_encoding(given) == name
 
 
-@pytest.mark.parametrize(("encoding", "message"), [("utf-99", "unknown encoding 'utf-99'"), ("utf-16", "iconv")])
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("utf-99", "unknown encoding 'utf-99'"),
+        ("utf-16", "iconv"),
+        ("undefined", "unknown encoding 'undefined'"),
+        ("rot13", "unknown encoding 'rot13'"),
+    ],
+)
 def test_encoding_that_cannot_be_read_is_refused(encoding, message):
     with pytest.raises(InputError, match=message):
         check_encoding(encoding)

@@ -59,6 +59,7 @@ def test_dictionary_is_described_by_name_size_and_content(tmp_path):
         ("苹果派对 许多 n\n", r"words\.txt:1: '苹果派对 许多 n' is no entry"),
         ("苹果\n苹果 1 2 n\n", r"words\.txt:2: .* is no entry"),
         ("\n", "holds no words"),
+        (f"苹果 {10**30} n\n", r"words\.txt:1: a frequency has at most 12 digits, this one 31"),
         (b"\xff\xfe", "is not in UTF-8"),
         (None, "cannot be read: No such file"),
     ],
@@ -96,15 +97,43 @@ def test_function_of_the_users_cuts(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("no_such_module:cut", "no_such_module:cut cannot be imported: No module named"),
-        ("json:no_such_function", "cannot be imported: module 'json' has no attribute"),
+        ("no_such_module:cut", "no_such_module:cut cannot be imported: ModuleNotFoundError: No module named"),
+        ("json:no_such_function", "cannot be imported: AttributeError: module 'json' has no attribute"),
         (":cut", "cannot be imported"),
+        ("..:cut", "cannot be imported"),
         ("hanlp", "there is no segmenter 'hanlp': name rjieba, jieba, whitespace"),
     ],
 )
 def test_segmenter_that_is_not_there_is_refused(name, message):
     with pytest.raises(InputError, match=message):
         load_segmenter(SegmenterChoice(name))
+
+
+def test_whatever_a_function_of_the_users_does_is_said_with_its_name(tmp_path, monkeypatch):
+    module = "def fails(text): raise KeyError(3)\ndef nothing(text): return None\ndef numbers(text): return [1]\n"
+    (tmp_path / "my_faults.py").write_text(module, encoding="utf-8")
+    (tmp_path / "my_syntax.py").write_text("def\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, error in (
+        ("fails", "KeyError: 3"),
+        ("nothing", "TypeError: .*iterable"),
+        ("numbers", "TypeError: .*str"),
+    ):
+        segmenter = load_segmenter(SegmenterChoice(f"my_faults:{name}"))
+        with pytest.raises(InputError, match=f"my_faults:{name} failed at '今天': {error}"):
+            segmenter.cut("今天")
+    with pytest.raises(InputError, match="my_syntax:cut cannot be imported: SyntaxError"):
+        load_segmenter(SegmenterChoice("my_syntax:cut"))
+
+
+def test_function_that_was_changed_has_another_version(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    versions = []
+    for module in ("cut = list\n", "cut = str.split\n"):
+        (tmp_path / "my_versions.py").write_text(module, encoding="utf-8")
+        versions.append(load_segmenter(SegmenterChoice("my_versions:cut")).version)
+        assert versions[-1] == hashlib.sha256(module.encode()).hexdigest()
+    assert load_segmenter(SegmenterChoice("builtins:list")).version == "unknown"
 
 
 def test_segmenter_that_takes_no_dictionary_says_so(tmp_path):

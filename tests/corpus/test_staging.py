@@ -71,6 +71,15 @@ def test_folder_that_holds_anything_else_is_never_replaced(tmp_path):
     assert names(output) == []
 
 
+def test_file_is_never_replaced_by_a_folder(tmp_path):
+    output = tmp_path / "letter.txt"
+    output.write_text("precious")
+    no_folder = pytest.raises(InputError, match=r"letter\.txt is not replaced, because it is no folder: name another")
+    with no_folder, staged(output, overwrite=True, own_files=["*.json"]):
+        pass
+    assert output.read_text() == "precious"
+
+
 def test_leftovers_of_a_killed_run_are_removed_and_told(tmp_path, caplog):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.scratch").mkdir()

@@ -91,6 +91,11 @@ def test_existing_folder_is_replaced_only_when_told(corpus, tmp_path):
     assert len(load_tokenizer(tmp_path / "out")) <= 100
 
 
+def test_output_within_the_input_is_no_input(corpus, tmp_path):
+    first = train_tokenizer([tmp_path], tmp_path / "out")
+    assert train_tokenizer([tmp_path], tmp_path / "out", overwrite=True)["characters"] == first["characters"]
+
+
 def test_input_that_cannot_be_read_twice_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match=r"pipe is a pipe or device, .* reads its input twice: save"):

@@ -248,6 +248,18 @@ def test_the_tokenizer_of_an_address_is_that_of_the_folder(in_memory, folder, to
     assert load_tokenizer_at(str(folder / "tokenizer")).get_vocab() == tokenizer.get_vocab()
 
 
+def test_the_address_of_a_tokenizer_is_no_pattern(folder, tokenizer, tmp_path):
+    for name in ("run[1]", "run?", "a*b"):
+        shutil.copytree(folder, tmp_path / name)
+        assert load_tokenizer_at(f"file://{tmp_path / name}/tokenizer").get_vocab() == tokenizer.get_vocab()
+
+
+def test_a_damaged_tokenizer_is_named_by_its_address(in_memory):
+    fsspec.filesystem("memory").pipe_file("/bucket/data/tokenizer/tokenizer.json", b"{")
+    with pytest.raises(InputError, match=r"^memory://bucket/data/tokenizer holds no tokenizer that can be loaded"):
+        load_tokenizer_at(f"{in_memory}/tokenizer")
+
+
 def test_an_address_without_a_tokenizer_is_named(in_memory):
     with pytest.raises(InputError, match=r"the tokenizer memory://bucket/nothing cannot be read \(.+\); check the"):
         load_tokenizer_at("memory://bucket/nothing")

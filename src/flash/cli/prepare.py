@@ -92,6 +92,7 @@ def prepare(
     """Turn text into a dataset for whole-word masking."""
     from flash.corpus.documents import ReadingSettings
     from flash.corpus.embedded import embedded_corpus
+    from flash.corpus.input_files import printable
     from flash.corpus.segment import SegmenterChoice
     from flash.corpus.user_dictionary import read_user_dictionary
 
@@ -127,12 +128,12 @@ def prepare(
         )
         prepared = prepare_tokens(found, output, tokenizer, of_tokens, engine=engine, **common)
         if prepared is None:
-            typer.echo(f"{output}: handed to Slurm; it is whole when manifest.json is there")
+            typer.echo(f"{printable(output)}: handed to Slurm; it is whole when manifest.json is there")
             return
         counts = prepared["counts"]
         what = f"{counts['rows']:,} rows"
     typer.echo(
-        f"{output}: {what}, {counts['tokens']:,} tokens, {counts['characters_in_blocks']:,} characters from "
+        f"{printable(output)}: {what}, {counts['tokens']:,} tokens, {counts['characters_in_blocks']:,} characters from "
         f"{counts['documents']:,} documents"
     )
 

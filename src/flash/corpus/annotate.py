@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from flash.corpus.clean import clean_text
 from flash.corpus.records import Block, Document, Reject
@@ -50,6 +51,13 @@ class AnnotationSettings:
     segmenter: SegmenterChoice = field(default_factory=SegmenterChoice)
 
 
+class AnnotatedDocument(NamedTuple):
+    """What a document became, and how many characters it had when it was cleaned: counted apart, they must agree."""
+
+    results: list[Block | Reject]
+    characters: int
+
+
 class Annotator:
     """Turns documents into blocks with their word references."""
 
@@ -63,10 +71,10 @@ class Annotator:
 
     def annotate(self, document: Document) -> list[Block | Reject]:
         """Return the document's blocks in order; a block or document too short to learn from as a `Reject`."""
-        (results,) = self.annotate_all([document])
-        return results
+        (annotated,) = self.annotate_all([document])
+        return annotated.results
 
-    def annotate_all(self, documents: Sequence[Document]) -> list[list[Block | Reject]]:
+    def annotate_all(self, documents: Sequence[Document]) -> list[AnnotatedDocument]:
         """Return what `annotate` does for each document, at a lower price where they are short."""
         texts = [clean_text(document.text, goes_on=not document.is_last_part) for document in documents]
         split = [
@@ -78,12 +86,15 @@ class Annotator:
         words = [self._segmenter.cut(block) for block, _ in kept]
         marks = iter(continuation_marks(words, [spans for _, spans in kept]))
         return [
-            [
-                Block(block, spans.ids, next(marks)) if len(block) >= least else self._short(document, block)
-                for block, spans in blocks
-            ]
-            or [_empty(document)]
-            for document, blocks in zip(documents, split, strict=True)
+            AnnotatedDocument(
+                [
+                    Block(block, spans.ids, next(marks)) if len(block) >= least else self._short(document, block)
+                    for block, spans in blocks
+                ]
+                or [_empty(document)],
+                len(text),
+            )
+            for document, text, blocks in zip(documents, texts, split, strict=True)
         ]
 
     def _short(self, document: Document, block: str) -> Reject:

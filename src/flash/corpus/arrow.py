@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -92,7 +93,7 @@ class DatasetWriter:
     def _open_shard(self) -> None:
         self._rows = 0
         self._path = self._folder / f"data-{len(self._shards):05d}.arrow"
-        self._sink = pa.OSFile(str(self._path), mode="wb")
+        self._sink = pa.OSFile(os.fsencode(self._path), mode="wb")
         self._writer = pa.ipc.new_stream(self._sink, SCHEMA)
 
     def _close_shard(self) -> None:

@@ -44,13 +44,16 @@ class BatchAnnotator:
         for record in records:
             if isinstance(record, Reject):
                 rejects.append(record)
+                counts["characters"] += record.characters
                 continue
             if isinstance(record, InputSummary):
                 summaries.append(record)
                 continue
             counts["documents"] += record.part == 0
             counts["continued_documents"] += record.part == 1
-            for result in next(annotated):
+            of_document = next(annotated)
+            counts["characters"] += of_document.characters
+            for result in of_document.results:
                 if isinstance(result, Reject):
                     rejects.append(result)
                 else:

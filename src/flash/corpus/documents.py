@@ -15,6 +15,7 @@ from flash.corpus.lines import Line, UnsupportedTextError, check_encoding, read_
 from flash.corpus.parquet import ParquetRows
 from flash.corpus.records import Document, InputSummary, Record, Reject
 from flash.corpus.sentences import last_sentence_end
+from flash.errors import InputError
 
 # Room for a JSON line of 100 MB; parsing takes about four times its bytes at once, so there must be some limit.
 _MAX_JSON_LINE_BYTES = 128 * CHUNK_BYTES
@@ -47,6 +48,12 @@ class ReadingSettings:
     json_key: str = "text"
     document_separator: str = ""
     max_document_chars: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        separator = self.document_separator.strip()
+        if "\n" in separator or "\r" in separator:
+            raise InputError(f"the document separator must be one line, got {self.document_separator!r}")
+        object.__setattr__(self, "document_separator", separator)  # it is compared with lines that are stripped
 
 
 def read_documents(
@@ -122,6 +129,9 @@ def _parquet_documents(rows: ParquetRows, source: str, settings: ReadingSettings
         if text is None:
             detail = f"the value of {settings.json_key!r} is null: put the text there, or name another with {_KEY_FLAG}"
             yield Reject("not_a_string", source, row + 1, detail)
+        elif isinstance(text, bytes):
+            detail = f"the value of {settings.json_key!r} is not UTF-8; the row is left out: write its text in UTF-8"
+            yield Reject("invalid_utf8", source, row + 1, detail)
         elif not text.strip():
             yield Reject("empty_text", source, row + 1, f"the value of {settings.json_key!r} is blank")
         else:

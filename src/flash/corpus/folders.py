@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
+from fsspec.core import has_magic
 
 from flash.corpus.remote import file_system, is_remote, local_path
+from flash.errors import InputError
 
 # Of a file that is being written, or was when its writer was killed.
 PART_SUFFIX = ".part"
@@ -105,7 +107,7 @@ class LocalFolder(Folder):
 
     def open_arrow(self, name: str) -> pa.NativeFile:
         """See `Folder`."""
-        return pa.memory_map(str(self.path / name))
+        return pa.memory_map(os.fsencode(self.path / name))  # of a name as text it takes UTF-8 alone
 
     def size_bytes(self, name: str) -> int | None:
         """See `Folder`."""
@@ -126,9 +128,15 @@ class LocalFolder(Folder):
 
 
 class RemoteFolder(Folder):
-    """A folder behind a URL. Files are made on a local disk first, so one that was cut short is never uploaded."""
+    """A folder behind a URL. Files are made on a local disk first, so one that was cut short is never uploaded.
+
+    Raises:
+        InputError: No such kind of file system, or its name is a pattern: removing it would remove others too.
+    """
 
     def __init__(self, url: str) -> None:
+        if has_magic(url):
+            raise InputError(f"{url} holds one of * ? [, which is a pattern to file systems: name another output")
         self.place = url.rstrip("/")
         self._system, self._path = file_system(self.place)
 

@@ -83,7 +83,7 @@ def find_input_files(
     paths: Sequence[Path | str],
     *,
     kinds: Collection[Kind] = ("text", "json", "parquet"),
-    made_here: Collection[Path | str] = (),
+    passed_over: Collection[Path | str] = (),
 ) -> tuple[list[InputFile], list[Reject]]:
     """List the files to read, sorted by path within each folder, and what was left out.
 
@@ -95,15 +95,15 @@ def find_input_files(
     Args:
         paths: Files and folders.
         kinds: What to look for in folders.
-        made_here: Folders within them to pass over: those that the work makes itself.
+        passed_over: What lies in the folders and is no input: what the work makes itself, and its tokenizer.
 
     Raises:
         InputError: A path does not exist, or there is no file to read.
     """
     files: list[InputFile] = []
     rejects: list[Reject] = []
-    urls = tuple(f"{str(place).rstrip('/')}/" for place in made_here if is_remote(place))
-    folders = {local_path(place).resolve() for place in made_here if not is_remote(place)}
+    urls = tuple(f"{str(place).rstrip('/')}/" for place in passed_over if is_remote(place))
+    folders = {local_path(place).resolve() for place in passed_over if not is_remote(place)}
     for place in paths:
         path = RemotePath(str(place)) if is_remote(place) else local_path(place)
         if not path.exists():
@@ -125,7 +125,7 @@ def find_input_files(
     return files, rejects
 
 
-def _walk(folder: Path, rejects: list[Reject], visited: set[Path], made_here: set[Path]) -> Iterator[Path]:
+def _walk(folder: Path, rejects: list[Reject], visited: set[Path], passed_over: set[Path]) -> Iterator[Path]:
     """Yield the files below ``folder``, sorted by path; what cannot be read goes to ``rejects``.
 
     Args:
@@ -133,7 +133,7 @@ def _walk(folder: Path, rejects: list[Reject], visited: set[Path], made_here: se
         rejects: Added to here.
         visited: Folders, without links in their paths, that were searched already; added to here. A link to a folder
             above would never end otherwise.
-        made_here: Folders to pass over, likewise without links.
+        passed_over: Files and folders to pass over, likewise without links.
     """
     resolved = folder.resolve()
     if resolved in visited:
@@ -142,7 +142,7 @@ def _walk(folder: Path, rejects: list[Reject], visited: set[Path], made_here: se
         return
     visited.add(resolved)
     try:
-        entries = sorted(folder.iterdir())
+        entries = sorted(folder.iterdir(), key=os.fsencode)  # whatever the locale
     except OSError as error:
         detail = f"{error.strerror}: make the folder readable, or leave it out"
         rejects.append(Reject("unreadable_folder", printable(folder), None, detail))
@@ -159,10 +159,11 @@ def _walk(folder: Path, rejects: list[Reject], visited: set[Path], made_here: se
             rejects.append(Reject("unreadable_file", printable(entry), None, detail))
             continue
         if stat.S_ISDIR(mode):
-            if entry.resolve() not in made_here:
-                yield from _walk(entry, rejects, visited, made_here)
+            if entry.resolve() not in passed_over:
+                yield from _walk(entry, rejects, visited, passed_over)
         elif stat.S_ISREG(mode):
-            yield entry
+            if resolved / entry.name not in passed_over:
+                yield entry
         else:
             detail = "a pipe, socket or device: save what it gives to a file"
             rejects.append(Reject("special_file", printable(entry), None, detail))

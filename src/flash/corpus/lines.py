@@ -51,7 +51,7 @@ def check_encoding(encoding: str) -> str:
     try:
         name = codecs.lookup(encoding).name.removesuffix("-sig")  # a byte-order mark is dropped anyway
         line_ends = "\r\n".encode(name)
-    except LookupError as error:
+    except (LookupError, UnicodeError) as error:  # the second by `undefined`, which encodes nothing
         raise InputError(f"unknown encoding {encoding!r}: give one that Python knows, such as gb18030") from error
     if line_ends != b"\r\n":
         raise InputError(f"encoding {encoding!r} is not supported: convert the files with iconv -t UTF-8")

@@ -40,11 +40,11 @@ class ParquetRows:
         """Hash of the bytes read so far, in hexadecimal."""
         return self._hash.hexdigest()
 
-    def texts(self, column: str) -> Iterator[tuple[int, str | None]]:
-        """Yield number, from 0 in the whole file, and text of each row; None where it is null.
+    def texts(self, column: str) -> Iterator[tuple[int, str | bytes | None]]:
+        """Yield number, from 0 in the whole file, and text of each row; None where it is null, bytes if not UTF-8.
 
         Raises:
-            UnsupportedTextError: There is no such column, or it holds no strings.
+            UnsupportedTextError: There is no such column, or several, or it holds no strings.
             OSError: The file cannot be opened or read, or is damaged.
         """
         try:
@@ -56,7 +56,7 @@ class ParquetRows:
                 number = sum(table.metadata.row_group(index).num_rows for index in range(self._begin))
                 for index in range(self._begin, end):
                     for batch in table.iter_batches(_ROWS_AT_ONCE, row_groups=[index], columns=[column]):
-                        for text in batch.column(0).to_pylist():
+                        for text in _values(batch.column(0)):
                             yield number, text
                             number += 1
                     # the gaps before the first group and behind the last belong to these two
@@ -89,10 +89,27 @@ def group_end(metadata: pq.FileMetaData, index: int) -> int:
     return max(ends)
 
 
+def _values(column: pa.Array) -> list[str | bytes | None]:
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:  # nobody looks at the bytes when a file is written
+        plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        return [_decoded(value) for value in plain.cast(pa.large_binary()).to_pylist()]
+
+
+def _decoded(value: bytes | None) -> str | bytes | None:
+    try:
+        return None if value is None else value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value
+
+
 def _check_column(schema: pa.Schema, column: str) -> None:
     if column not in schema.names:
         detail = f"no column {column!r} among {', '.join(schema.names)}: name the column of the text with --json-key"
         raise UnsupportedTextError("missing_key", detail)
+    if schema.names.count(column) > 1:
+        raise UnsupportedTextError("repeated_column", f"several columns are called {column!r}: rename all but one")
     kind = schema.field(column).type
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)):

@@ -86,7 +86,7 @@ def prepare_dataset(
     settings = settings or PrepareSettings()
     segmenter = segmenter or SegmenterChoice()
     load_segmenter(segmenter)  # what is wrong with it is said now
-    files, skipped = find_input_files(inputs, made_here=[output])
+    files, skipped = find_input_files(inputs, passed_over=[output, tokenizer])
     workers = usable_workers(workers, sum(file.size_bytes() for file in files))
     with staged(output, overwrite=overwrite, own_files=DATASET_FILES) as folder, scratch_folder(output) as scratch:
         loaded = load_tokenizer(tokenizer)
@@ -116,6 +116,8 @@ def prepare_dataset(
             rejects.summarize()
             if not counts["blocks"]:
                 raise InputError(f"no usable text in {', '.join(map(printable, inputs))}: {rejects.tally}")
+            kept_and_rejected = counts["characters_in_blocks"] + counts["characters_rejected"]
+            assert counts["characters"] == kept_and_rejected, "characters got lost"
             shards = writer.finish()
         # the dataset is of use with this tokenizer alone: it goes along
         save_tokenizer(loaded, folder / "tokenizer")
@@ -128,7 +130,7 @@ def prepare_dataset(
             "tokenizer": tokenizer_description(loaded, tokenizer),
             "segmenter": _segmenter_entry(segmenter),
             "versions": {name: version(name) for name in ("flashquad", "tokenizers", "transformers", "pyarrow")},
-            "counts": {"characters": counts["characters_in_blocks"] + counts["characters_rejected"], **counts},
+            "counts": {"characters": counts["characters"], **counts},
             "rejects": dict(sorted(rejects.tally.counts.items())),
             "inputs": [
                 {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
 from typing import Any, Protocol
 
 import rjieba
@@ -138,7 +140,7 @@ class CallableSegmenter:
 
     Args:
         name: ``package.module:callable``; imported here, in every process that cuts. Its version is that of the
-            installed package, else the module's ``__version__``.
+            installed package, else the module's ``__version__``, else the SHA-256 of its file.
     """
 
     def __init__(self, name: str) -> None:
@@ -146,8 +148,8 @@ class CallableSegmenter:
         try:
             module = importlib.import_module(module_name)
             function = getattr(module, attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise InputError(f"the segmenter {name} cannot be imported: {error}") from error
+        except Exception as error:  # the module is the user's, and may raise anything
+            raise InputError(f"the segmenter {name} cannot be imported: {_told(error)}") from error
         if not callable(function):
             raise InputError(f"the segmenter {name} is no function: name one that takes a text and returns its words")
         self.name = name
@@ -155,8 +157,13 @@ class CallableSegmenter:
         self._cut: Callable[[str], Iterable[str]] = function
 
     def cut(self, text: str) -> list[str]:
-        """Return the function's cuts of ``text``; raises InputError where they do not give the text back."""
-        return _checked(list(self._cut(text)), text, self.name)
+        """Return the function's cuts of ``text``; raises InputError where it fails, or they do not give it back."""
+        try:
+            return _checked(list(self._cut(text)), text, self.name)
+        except InputError:
+            raise
+        except Exception as error:  # the function is the user's, and may raise anything
+            raise InputError(f"the segmenter {self.name} failed at {text[:_SHOWN_CHARS]!r}: {_told(error)}") from error
 
 
 def _checked(words: list[str], text: str, name: str) -> list[str]:
@@ -168,6 +175,10 @@ def _checked(words: list[str], text: str, name: str) -> list[str]:
     return words
 
 
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
 def _version_of(module: Any) -> str:
     top_level = module.__name__.partition(".")[0]
     for distribution in packages_distributions().get(top_level, []):
@@ -175,4 +186,8 @@ def _version_of(module: Any) -> str:
             return version(distribution)
         except PackageNotFoundError:  # its files were there without their description
             continue
-    return str(getattr(module, "__version__", "unknown"))
+    if hasattr(module, "__version__"):
+        return str(module.__version__)
+    # of a file of the user's, so that a function which was changed does not go on with the work of the one before
+    file = getattr(module, "__file__", None)
+    return "unknown" if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()

@@ -66,6 +66,8 @@ def check_replaceable(output: Path, *, overwrite: bool, own_files: Sequence[str]
         return
     if not overwrite:
         raise InputError(f"{printable(output)} exists: pass --overwrite to replace it, or name another output")
+    if own_files and not output.is_dir():
+        raise InputError(f"{printable(output)} is not replaced, because it is no folder: name another output")
     for name in entries:
         if not any(fnmatchcase(name, pattern) for pattern in own_files):
             raise InputError(

@@ -77,7 +77,7 @@ def train_tokenizer(
         OSError: The output cannot be written.
     """
     settings = settings or TokenizerSettings()
-    files, skipped = find_input_files(inputs)
+    files, skipped = find_input_files(inputs, passed_over=[output])
     for file in files:
         if isinstance(file.path, Path) and not file.path.is_file():
             raise InputError(

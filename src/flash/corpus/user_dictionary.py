@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 from flash.corpus.input_files import printable
 from flash.errors import InputError
 
+# So that the frequencies of any number of words add up to an integer of the segmenter's, which has 64 bits.
+_MOST_DIGITS = 12
+
 
 class DictionaryEntry(NamedTuple):
     """One word; without a frequency the segmenter takes one that makes it a word."""
@@ -57,4 +60,6 @@ def _entry(line: str, place: str) -> DictionaryEntry:
     tag = rest.pop() if rest and not rest[-1].isdecimal() else None
     if len(rest) > 1 or (rest and not rest[0].isdecimal()):
         raise InputError(f"{place}: {line.strip()[:60]!r} is no entry: write a word, and behind it frequency and tag")
+    if rest and len(rest[0]) > _MOST_DIGITS:
+        raise InputError(f"{place}: a frequency has at most {_MOST_DIGITS} digits, this one {len(rest[0])}")
     return DictionaryEntry(word, int(rest[0]) if rest else None, tag)

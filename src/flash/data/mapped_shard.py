@@ -1,5 +1,6 @@
 """A shard of token rows on a local disk, mapped into memory: any rows of it, and nothing else of it, are read."""
 
+import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -47,7 +48,7 @@ class MappedShard:
 
     @cached_property
     def _file(self) -> pa.Buffer:
-        with pa.memory_map(str(self.path)) as file:
+        with pa.memory_map(os.fsencode(self.path)) as file:
             return file.read_buffer()
 
     @cached_property

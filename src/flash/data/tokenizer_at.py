@@ -1,5 +1,6 @@
 """A tokenizer that lies in an object store, beside the shards that it made."""
 
+from pathlib import PurePosixPath
 from tempfile import TemporaryDirectory
 
 from transformers import PreTrainedTokenizerFast
@@ -20,12 +21,17 @@ def load_tokenizer_at(address: str) -> PreTrainedTokenizerFast:
     with TemporaryDirectory() as folder:
         try:
             filesystem, root = filesystem_of(address)
-            filesystem.get(f"{root}/", folder, recursive=True)
+            for entry in filesystem.ls(root, detail=True):  # `get` would take * ? [ in the name for a pattern
+                if entry["type"] == "file":
+                    filesystem.get_file(entry["name"], f"{folder}/{PurePosixPath(entry['name']).name}")
         except (ImportError, OSError, ValueError) as error:
             raise InputError(
                 f"the tokenizer {address} cannot be read ({' '.join(str(error).split())}); check the address, or name "
                 "another with --tokenizer_name"
             ) from error
-        tokenizer = load_tokenizer(folder)
+        try:
+            tokenizer = load_tokenizer(folder)
+        except InputError as error:
+            raise InputError(str(error).replace(folder, address)) from error
     tokenizer.name_or_path = address
     return tokenizer

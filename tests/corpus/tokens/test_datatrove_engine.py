@@ -50,6 +50,21 @@ def test_one_engine_goes_on_with_the_work_of_another(corpus, vocab_file, tmp_pat
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
+def test_what_was_lost_since_datatrove_did_it_is_done_again(corpus, vocab_file, tmp_path, monkeypatch):
+    from flash.corpus.tokens import datatrove_engine
+
+    prepare(corpus, tmp_path / "whole", vocab_file)
+    with monkeypatch.context() as patch:
+        patch.setattr(datatrove_engine, "finish", lambda job: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare(corpus, tmp_path / "out", vocab_file, engine=engine_for("local"))
+    work = tmp_path / "out.work"
+    os.truncate(work / "tasks" / "000001.json", 10)
+    os.truncate(work / "dataset" / "shard-00000-of-00001.arrow", 10)
+    prepare(corpus, tmp_path / "out", vocab_file, engine=engine_for("local"))
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("kind", ["exact", "minhash"])
 def test_of_documents_with_the_same_text_one_is_kept(corpus, vocab_file, tmp_path, kind):
     document = (

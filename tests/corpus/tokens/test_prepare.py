@@ -1,25 +1,32 @@
 import itertools
 import json
+import os
+import shutil
 from pathlib import Path
 
 import datasets
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flash.corpus.documents import ReadingSettings
 from flash.corpus.prepare import PrepareSettings, prepare_dataset
 from flash.corpus.segment import SegmenterChoice
-from flash.corpus.tokenizer_loading import load_tokenizer
+from flash.corpus.split import BlockSplitter
+from flash.corpus.tokenizer_loading import load_tokenizer, save_tokenizer
 from flash.corpus.tokens import runs, shards
 from flash.corpus.tokens.job import load_job
 from flash.corpus.tokens.local_engine import run_locally
 from flash.corpus.tokens.prepare import prepare_tokens
 from flash.corpus.tokens.settings import TokenSettings
+from flash.data.token_dataset import TokenDataset
+from flash.data.token_folder import open_token_folder
 from flash.errors import InputError
 
 from prepared_tokens import STORY, digests, read_rejects, read_rows, without_manifest, write_corpus
 
 SHORT = TokenSettings(max_length=64)
+SETTINGS_OF = {prepare_tokens: SHORT, prepare_dataset: PrepareSettings(max_length=64)}
 
 
 @pytest.fixture
@@ -86,6 +93,26 @@ def test_manifest_accounts_for_everything(corpus, vocab_file, tmp_path):
         assert digests(tmp_path / "out")[shard["file"]] == shard["sha256"]
         assert (tmp_path / "out" / shard["file"]).stat().st_size == shard["bytes"]
     assert not (tmp_path / "out.work").exists()
+
+
+@pytest.mark.parametrize("make", [prepare_tokens, prepare_dataset])
+def test_tokenizer_within_the_input_is_no_input(corpus, vocab_file, tmp_path, make):
+    save_tokenizer(load_tokenizer(vocab_file), corpus / "tokenizer")
+    shutil.copy(vocab_file, corpus)
+    for tokenizer in (corpus / "tokenizer", corpus / "vocab.txt"):
+        shutil.copy(vocab_file, corpus / "tokenizer")
+        manifest = make([corpus], tmp_path / f"out {tokenizer.name}", tokenizer, SETTINGS_OF[make], workers=1)
+        assert tokenizer not in [Path(entry["path"]) for entry in manifest["inputs"]]
+        assert tokenizer / "vocab.txt" not in [Path(entry["path"]) for entry in manifest["inputs"]]
+
+
+@pytest.mark.parametrize("make", [prepare_tokens, prepare_dataset])
+def test_characters_that_get_lost_are_noticed(corpus, vocab_file, tmp_path, monkeypatch, make):
+    split = BlockSplitter.split
+    monkeypatch.setattr(BlockSplitter, "split", lambda self, text, spans: list(split(self, text, spans))[:3])
+    with pytest.raises(AssertionError, match="characters"):
+        make([corpus], tmp_path / "out", vocab_file, workers=1, settings=SETTINGS_OF[make])
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("shuffle_seed", [None, 5])
@@ -173,6 +200,13 @@ def test_rejects_tell_the_place_of_their_line(corpus, vocab_file, tmp_path):
     assert sum(part["bytes"] for part in described["ranges"]) == described["bytes"] == len(data)
 
 
+def test_rejects_of_parquet_tell_the_row_alone(vocab_file, tmp_path):
+    pq.write_table(pa.table({"text": [STORY, "短", None]}), tmp_path / "a.parquet")
+    prepare_tokens([tmp_path / "a.parquet"], tmp_path / "out", vocab_file, SHORT, workers=1)
+    found = [(reject["reason"], reject["line"], reject["offset"]) for reject in read_rejects(tmp_path / "out")]
+    assert found == [("short_block", 2, None), ("not_a_string", 3, None)]
+
+
 def test_blank_file_read_in_parts_is_told_once(corpus, vocab_file, tmp_path):
     (corpus / "blank.txt").write_bytes(b"\n" * 2000)
     manifest = prepare_tokens([corpus], tmp_path / "out", vocab_file, SHORT, workers=1, range_bytes=500)
@@ -210,6 +244,27 @@ def test_existing_folder_is_replaced_only_when_asked(corpus, vocab_file, tmp_pat
     (out / "notes.txt").touch()
     with pytest.raises(InputError, match=r"notes\.txt, which is none of this command's files"):
         prepare_tokens([corpus], out, vocab_file, SHORT, workers=1, overwrite=True)
+
+
+def test_input_is_never_replaced_by_the_output(corpus, vocab_file, tmp_path):
+    with pytest.raises(InputError, match=r"a\.txt is not replaced, because it is no folder"):
+        prepare_tokens([corpus], corpus / "a.txt", vocab_file, SHORT, workers=1, overwrite=True)
+    assert (corpus / "a.txt").is_file()
+
+
+def test_root_is_no_output(corpus, vocab_file):
+    with pytest.raises(InputError, match="/ is no folder that can be made"):
+        prepare_tokens([corpus], "/", vocab_file, SHORT, workers=1)
+
+
+def test_name_of_the_output_need_not_be_utf8(corpus, vocab_file, tmp_path):
+    prepare_tokens([corpus], tmp_path / "out", vocab_file, SHORT, workers=1)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    prepare_tokens([corpus], odd, vocab_file, SHORT, workers=1)
+    assert digests(odd) == digests(tmp_path / "out")
+    tokenizer = load_tokenizer(vocab_file)
+    rows = [TokenDataset(open_token_folder(folder, tokenizer), max_length=64)[0] for folder in (tmp_path / "out", odd)]
+    assert rows[0].input_ids.tolist() == rows[1].input_ids.tolist()
 
 
 def test_relative_paths_are_those_of_where_the_command_was_given(corpus, vocab_file, tmp_path, monkeypatch):

@@ -44,6 +44,12 @@ def test_an_object_store_holds_the_same_bytes(bucket, vocab_file, tmp_path):
         assert pa.ipc.open_file(file).read_all().num_rows == manifest["counts"]["rows"]
 
 
+@pytest.mark.parametrize("name", ["run*", "run[1]", "run?"])
+def test_url_that_is_a_pattern_is_no_output(bucket, vocab_file, name):
+    with pytest.raises(InputError, match=r"holds one of \* \? \[, which is a pattern to file systems: name another"):
+        prepare_tokens(["memory://bucket/corpus"], f"memory://bucket/{name}", vocab_file, SETTINGS, workers=1)
+
+
 def test_manifest_is_written_last_and_removed_first(bucket, vocab_file, monkeypatch):
     prepare_tokens(["memory://bucket/corpus"], "memory://bucket/out", vocab_file, SETTINGS, workers=1)
     with pytest.raises(InputError, match="memory://bucket/out exists: pass --overwrite"):

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from flash.corpus import byte_streams
+from flash.corpus import byte_streams, folders
 from flash.corpus.folders import LocalFolder
 from flash.corpus.tokens import output, stages
+from flash.corpus.tokens.local_engine import run_locally
 from flash.corpus.tokens.prepare import prepare_tokens
 from flash.corpus.tokens.settings import TokenSettings
 from flash.errors import InputError
@@ -267,6 +268,47 @@ def test_work_of_other_settings_or_input_is_refused(corpus, vocab_file, tmp_path
         prepare(corpus, tmp_path / "out", vocab_file)
 
 
+def test_input_that_changed_its_size_since_ends_the_run(corpus, vocab_file, tmp_path):
+    def late(job, workers, log_interval):
+        os.truncate(corpus / "b.jsonl", 5000)
+        return run_locally(job, workers, log_interval)
+
+    with pytest.raises(InputError, match=r"b\.jsonl has 5,000 bytes, it had \d\d,\d+ when the work was planned"):
+        prepare(corpus, tmp_path / "out", vocab_file, engine=late)
+    assert not (tmp_path / "out").exists()
+
+
+def test_input_that_a_worker_does_not_see_is_not_taken_for_unreadable(corpus, vocab_file, tmp_path):
+    prepare(corpus, tmp_path / "whole", vocab_file)
+
+    def elsewhere(job, workers, log_interval):
+        corpus.rename(tmp_path / "not mounted")
+        return run_locally(job, workers, log_interval)
+
+    with pytest.raises(FileNotFoundError, match=r"a\.txt"):
+        prepare(corpus, tmp_path / "out", vocab_file, engine=elsewhere)
+    (tmp_path / "not mounted").rename(corpus)
+    prepare(corpus, tmp_path / "out", vocab_file)
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def test_killed_while_other_work_is_removed_no_rest_of_it_is_taken_up(corpus, vocab_file, tmp_path, monkeypatch):
+    prepare(corpus, tmp_path / "whole", vocab_file)
+    left_behind(corpus, tmp_path / "out", vocab_file, monkeypatch)
+
+    def killed(path):
+        if path.name == "out.work":
+            shutil.rmtree(path / "dataset")
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders.shutil, "rmtree", lambda path, rmtree=shutil.rmtree: killed(path) or rmtree(path))
+        with pytest.raises(KeyboardInterrupt):
+            prepare_tokens([corpus], tmp_path / "out", vocab_file, TokenSettings(128), workers=1, overwrite=True)
+    prepare(corpus, tmp_path / "out", vocab_file)
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
 def test_file_touched_by_a_clock_in_the_past_or_future_is_another_input(corpus, vocab_file, tmp_path, monkeypatch):
     left_behind(corpus, tmp_path / "out", vocab_file, monkeypatch)
     for moment in (0, 10**11):
@@ -286,6 +328,20 @@ def test_locale_and_time_zone_change_nothing(corpus, vocab_file, tmp_path):
         capture_output=True,
     )
     assert digests(tmp_path / "there") == digests(tmp_path / "here")
+
+
+def test_work_of_another_locale_is_gone_on_with(corpus, vocab_file, tmp_path, monkeypatch):
+    (corpus / "a.txt").rename(corpus / "天气 一.txt")
+    prepare(corpus, tmp_path / "whole", vocab_file)
+    left_behind(corpus, tmp_path / "out", vocab_file, monkeypatch)
+    (tmp_path / "program.py").write_text(PROGRAM.replace("workers=2", "workers=1"), encoding="utf-8")
+    subprocess.run(
+        [sys.executable, tmp_path / "program.py", corpus, tmp_path / "out", vocab_file],
+        env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        check=True,
+        capture_output=True,
+    )
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
 def test_lock_is_free_afterwards(corpus, vocab_file, tmp_path):

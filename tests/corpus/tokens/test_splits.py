@@ -72,6 +72,7 @@ def test_one_document_longer_than_everything_is_not_cut(tmp_path):
         ("a.jsonl.gz", b"\x1f\x8b" * 100),
         ("a.jsonl", "今天天气\n".encode("gbk") * 100),
         ("a.jsonl", b"[\n" + b'{"text": "a"},\n' * 100 + b"]"),
+        ("a.jsonl", b"\xef\xbb\xbf[\n" + b'{"text": "a"},\n' * 100 + b"]"),
         ("a.parquet", b"no parquet at all" * 100),
     ],
 )
@@ -125,6 +126,16 @@ def test_parquet_without_texts_is_rejected(tmp_path, table, reason):
     assert "--json-key" in reject.detail
 
 
+def test_parquet_with_two_columns_of_the_name_is_rejected(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["今天"])] * 2, names=["text", "text"]), path)
+    (reject,), _ = read(InputFile(path, "parquet"), ReadingSettings())
+    assert (reject.reason, reject.detail) == (
+        "repeated_column",
+        "several columns are called 'text': rename all but one",
+    )
+
+
 def test_rows_of_parquet_without_a_text_are_left_out_alone(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["今天", None, " ", "天气"]}), path)
@@ -132,6 +143,21 @@ def test_rows_of_parquet_without_a_text_are_left_out_alone(tmp_path):
     assert [(record.line, getattr(record, "reason", "")) for record in records] == [
         (1, ""), (2, "not_a_string"), (3, "empty_text"), (4, ""),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["string", "dictionary"])
+def test_rows_of_parquet_that_are_not_utf8_are_left_out_alone(tmp_path, kind):
+    values = pa.array(["今天".encode(), b"\xff\xfe", "天气".encode()], pa.binary())
+    column = pa.Array.from_buffers(pa.string(), 3, values.buffers())
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": column.dictionary_encode() if kind == "dictionary" else column}), path)
+    records, _ = read(InputFile(path, "parquet"), ReadingSettings())
+    assert [(record.line, getattr(record, "reason", "")) for record in records] == [
+        (1, ""),
+        (2, "invalid_utf8"),
+        (3, ""),
+    ]
+    assert [record.text for record in records if isinstance(record, Document)] == ["今天", "天气"]
 
 
 def test_damaged_parquet_is_rejected(tmp_path):

@@ -188,6 +188,8 @@ def find_duplicates(job: Job, workers: int) -> None:
 
 def _stages_until_finished(job: Job) -> Iterator[Stage]:
     """Yield the stages that are worth handing over, each when the one before is done; do the others here."""
+    for name in ("tokenize", "shards"):  # what is done the accounts say; datatrove's marks would hide one that was lost
+        job.work.remove(f"logs/{name}/completions")
     yield from _first_stages(job)
     index = read_index(job) or build_index(job)
     yield "shards", [WriteShards(job.work.place)], min(index["shards"], len(job.tasks))

@@ -44,7 +44,8 @@ def write_manifest(job: Job) -> dict[str, Any]:
     entries = [shard for shard in shards if shard is not None]
     counts = sum((Counter(account["counts"]) for account in whole), Counter[str]())
     counts["rows"] = sum(shard["rows"] for shard in entries)
-    counts["characters"] = counts["characters_in_blocks"] + counts["characters_rejected"]
+    kept_and_rejected = counts["characters_in_blocks"] + counts["characters_rejected"]
+    assert counts["characters"] == kept_and_rejected, "characters got lost"
     plan = job.plan
     options = {name: value for name, value in plan["settings"].items() if name != "segmenter"}
     manifest = {
@@ -121,9 +122,11 @@ def _rejects_of_tasks(job: Job, accounts: Sequence[dict[str, Any]]) -> Iterator[
         with folder.open_binary(tokenize.rejects_name(task)) as file:
             for line in file:
                 row = json.loads(line)
-                first = firsts[row.pop("segment")]
+                number = row.pop("segment")
                 if row["line"] is not None:
-                    row["line"] += first
+                    row["line"] += firsts[number]
+                if job.files[account["segments"][number]["file"]].kind == "parquet":
+                    row["offset"] = None  # a document's is the number of its row, which `line` tells already
                 yield Reject(**row)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
@@ -22,7 +23,7 @@ from flash.corpus.tokens.settings import TokenSettings
 from flash.corpus.user_dictionary import DictionaryEntry, UserDictionary
 from flash.errors import InputError
 
-_PLAN = "plan.json"
+PLAN = "plan.json"
 _TOKENIZER = "tokenizer.json"
 
 # What decides the content besides the code that reads it.
@@ -87,11 +88,11 @@ class Job:
             "settings": asdict(self.settings),
             "versions": versions,
             "inputs": [
-                {"path": str(file.path), "kind": file.kind, "bytes": file.size_bytes(), "version": file.version()}
+                {"path": _as_text(file.path), "kind": file.kind, "bytes": file.size_bytes(), "version": file.version()}
                 for file in self.files
             ],
             # of another machine's worker, which begins elsewhere
-            "folder": str(Path.cwd()) if any(_is_relative(file) for file in self.files) else None,
+            "folder": _as_text(Path.cwd()) if any(_is_relative(file) for file in self.files) else None,
             "tasks": self.tasks,
             "skipped": [asdict(reject) for reject in self.skipped],
         }
@@ -102,18 +103,18 @@ class Job:
         """Write it to the work folder, the plan last."""
         with self.work.writing(_TOKENIZER) as path:
             path.write_text(self.tokenizer_json, encoding="utf-8")
-        with self.work.writing(_PLAN) as path:
+        with self.work.writing(PLAN) as path:
             path.write_text(json.dumps(self.plan), encoding="ascii")  # escaped: names need not be valid Unicode
 
 
 @lru_cache(maxsize=1)
 def load_job(work: str) -> Job:
     """Read what `Job.save` wrote."""
-    folder = open_folder(work)
-    plan = folder.read_json(_PLAN)
+    work_folder = open_folder(work)
+    plan = work_folder.read_json(PLAN)
     if plan is None:
         raise InputError(f"{work} holds no whole plan: run the command that made it again")
-    with folder.open_binary(_TOKENIZER) as file:
+    with work_folder.open_binary(_TOKENIZER) as file:
         tokenizer_json = file.read().decode("utf-8")
     settings = dict(plan["settings"])
     segmenter = settings["segmenter"]
@@ -123,12 +124,13 @@ def load_job(work: str) -> Job:
         dictionary = UserDictionary(dictionary["name"], dictionary["sha256"], entries)
     settings["segmenter"] = SegmenterChoice(segmenter["name"], dictionary)
     settings["reading"] = ReadingSettings(**settings["reading"])
+    folder = _local_path(plan["folder"] or "")
     job = Job(
-        work=folder,
+        work=work_folder,
         settings=TokenSettings(**settings),
         tokenizer=plan["tokenizer"],
         tokenizer_json=tokenizer_json,
-        files=[InputFile(_path(file["path"]), file["kind"], Path(plan["folder"] or "")) for file in plan["inputs"]],
+        files=[InputFile(_path(file["path"]), file["kind"], folder) for file in plan["inputs"]],
         tasks=[[Segment(*segment) for segment in task] for task in plan["tasks"]],
         skipped=[Reject(**reject) for reject in plan["skipped"]],
     )
@@ -159,7 +161,7 @@ def check_same_plan(job: Job, found: dict[str, Any]) -> None:
 
 def read_plan(work: Folder) -> dict[str, Any] | None:
     """Return the plan in a work folder; None if there is none, or it was cut short."""
-    plan: dict[str, Any] | None = work.read_json(_PLAN)
+    plan: dict[str, Any] | None = work.read_json(PLAN)
     return plan
 
 
@@ -167,8 +169,18 @@ def _is_relative(file: InputFile) -> bool:
     return isinstance(file.path, Path) and not file.path.is_absolute()
 
 
-def _path(place: str) -> Path | RemotePath:
-    return RemotePath(place) if is_remote(place) else Path(place)
+def _as_text(path: Path | RemotePath) -> str:
+    """Return a path as text that does not depend on the locale, which another run or machine may not share."""
+    return str(path) if isinstance(path, RemotePath) else os.fsencode(path).decode("utf-8", "surrogateescape")
+
+
+def _path(text: str) -> Path | RemotePath:
+    """Return the path that `_as_text` made the text of."""
+    return RemotePath(text) if is_remote(text) else _local_path(text)
+
+
+def _local_path(text: str) -> Path:
+    return Path(os.fsdecode(text.encode("utf-8", "surrogateescape")))
 
 
 def _shown(description: dict[str, Any]) -> str:

@@ -10,10 +10,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from flash.corpus.folders import Folder, LocalFolder, open_folder
+from flash.corpus.input_files import printable
 from flash.corpus.remote import is_remote, local_path
 from flash.corpus.staging import DATASET_FILES, check_replaceable, locked
 from flash.corpus.tokens.finish import MANIFEST
-from flash.corpus.tokens.job import Job
+from flash.corpus.tokens.job import PLAN, Job
 from flash.errors import InputError
 
 _LOCAL_SUFFIX = ".work"
@@ -21,7 +22,7 @@ _REMOTE_NAME = "_work"
 _FINISHED = "finished.json"
 _REPLACED = "replaced"
 # what says that the rest of the work folder is of no more use goes last
-_REMOVED_LAST = ("plan.json", _FINISHED)
+_REMOVED_LAST = (PLAN, _FINISHED)
 
 
 def work_folder(output: str | Path) -> Folder:
@@ -29,6 +30,8 @@ def work_folder(output: str | Path) -> Folder:
     if is_remote(output):
         return open_folder(f"{str(output).rstrip('/')}/{_REMOTE_NAME}")
     path = local_path(output).resolve()  # a change of the working folder must not move it
+    if not path.name:
+        raise InputError(f"{printable(output)} is no folder that can be made: name another output")
     return LocalFolder(path.with_name(path.name + _LOCAL_SUFFIX))
 
 

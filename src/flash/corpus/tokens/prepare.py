@@ -17,7 +17,7 @@ from flash.corpus.segment import load_segmenter
 from flash.corpus.tokenizer_loading import load_tokenizer, save_tokenizer, tokenizer_description
 from flash.corpus.tokens.engines import Engine, require_scale
 from flash.corpus.tokens.finish import MANIFEST
-from flash.corpus.tokens.job import Job, check_same_plan, load_job, read_plan
+from flash.corpus.tokens.job import PLAN, Job, check_same_plan, load_job, read_plan
 from flash.corpus.tokens.local_engine import run_locally
 from flash.corpus.tokens.output import (
     check_free,
@@ -80,7 +80,7 @@ def prepare_tokens(
     load_segmenter(settings.segmenter)  # what is wrong with it is said now
     if settings.deduplicate is not None:
         require_scale(f"--deduplicate {settings.deduplicate}", ["datatrove"])
-    files, skipped = find_input_files(inputs, made_here=folders_of(output))
+    files, skipped = find_input_files(inputs, passed_over=[*folders_of(output), tokenizer])
     with claimed(output):
         loaded = load_tokenizer(tokenizer)
         total_bytes = sum(file.size_bytes() for file in files)
@@ -134,6 +134,7 @@ def take_up(job: Job, output: Path | str, loaded: PreTrainedTokenizerFast, *, ov
         check_same_plan(job, found)
     if job.work.names():
         _logger.warning("removing %s, left by a run that did not finish", printable(job.work.place))
+        job.work.remove(PLAN)  # first: killed here, no run takes what is left for whole
         job.work.remove()
     if is_remote(output):
         clear_remote(output)

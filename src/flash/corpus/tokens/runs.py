@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -68,7 +69,7 @@ class RunWriter:
         )
         first_keys = []
         with self._folder.writing(name) as path:
-            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            with pa.OSFile(os.fsencode(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
                 for begin in range(0, len(self._rows), BATCH_ROWS):
                     batch = self._rows[begin : begin + BATCH_ROWS]
                     first_keys.append(batch[0].key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from operator import attrgetter
@@ -74,7 +75,7 @@ def write_shard(job: Job, index: dict[str, Any], shard: int) -> dict[str, Any]:
         groups = list(pack_sequences(lengths, settings.max_length))
     name = shard_name(shard, index["shards"])
     with job.dataset.writing(name) as path:
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        with pa.OSFile(os.fsencode(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for begin in range(0, len(groups), _BATCH_ROWS):
                 batch = [[rows[number] for number in group] for group in groups[begin : begin + _BATCH_ROWS]]
                 columns: list[pa.Array] = [

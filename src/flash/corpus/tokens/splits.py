@@ -100,7 +100,10 @@ def _begins_as_expected(file: InputFile, opened: BinaryIO, settings: ReadingSett
             check_looks_like_utf8(head)
         except UnsupportedTextError:
             return False
-    return file.kind != "json" or not begins_other_json(head.decode(settings.encoding, "replace"))
+    # the reader drops a byte-order mark as well
+    return file.kind != "json" or not begins_other_json(
+        head.decode(settings.encoding, "replace").removeprefix("\ufeff")
+    )
 
 
 def _row_groups(file: InputFile, range_bytes: int) -> list[int]:

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from flash.corpus.annotate import AnnotationSettings, Annotator
+from flash.corpus.annotate import AnnotatedDocument, AnnotationSettings, Annotator
 from flash.corpus.batches import in_batches
 from flash.corpus.documents import read_documents
 from flash.corpus.folders import Folder
@@ -19,6 +19,7 @@ from flash.corpus.records import Block, Document, InputSummary, Record, Reject
 from flash.corpus.tokens.job import Job
 from flash.corpus.tokens.ordering import document_key
 from flash.corpus.tokens.runs import RunWriter
+from flash.errors import InputError
 
 # The account of a task is written last: what is there without it is done again.
 FOLDER = "tasks"
@@ -50,11 +51,20 @@ def read_task(job: Job, task: int, on_read: Callable[[int], object]) -> Iterator
         job: Says what that is.
         task: Number of the task.
         on_read: Called with the number of bytes (as on disk) after every read.
+
+    Raises:
+        InputError: A file is not as long any more as when the work was planned.
+        OSError: It is gone, or this machine does not see it; or reading it failed.
     """
     for segment in job.tasks[task]:
-        yield from read_documents(
-            job.files[segment.file], job.settings.reading, on_read, begin=segment.begin, end=segment.end
-        )
+        file = job.files[segment.file]
+        size, planned = file.size_bytes(), job.plan["inputs"][segment.file]["bytes"]
+        if size != planned:  # its parts would begin within documents, and what was cut off would be missed by nobody
+            raise InputError(
+                f"{file.name} has {size:,} bytes, it had {planned:,} when the work was planned: pass --overwrite to "
+                "begin anew"
+            )
+        yield from read_documents(file, job.settings.reading, on_read, begin=segment.begin, end=segment.end)
 
 
 def tokenize_records(job: Job, task: int, records: Iterable[Record]) -> dict[str, Any]:
@@ -89,18 +99,20 @@ def tokenize_records(job: Job, task: int, records: Iterable[Record]) -> dict[str
     with folder.writing(rejects_name(task)) as path:
         with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
             rejects = _RejectFile(file)
-            for record, results in _annotated(annotator, records):
+            for record, annotated in _annotated(annotator, records):
                 if isinstance(record, InputSummary):
                     segment = job.tasks[task][len(segments)]
                     segments.append({**segment._asdict(), **asdict(record)})
                 elif isinstance(record, Reject):
+                    counts["characters"] += record.characters
                     rejects.add(record, len(segments))
                 else:
+                    counts["characters"] += annotated.characters
                     counts["documents"] += record.part == 0
                     counts["continued_documents"] += record.part == 1
                     file_number = job.tasks[task][len(segments)].file
                     key = document_key(file_number, record.offset, job.settings.shuffle_seed)
-                    for result in results:
+                    for result in annotated.results:
                         if isinstance(result, Reject):
                             rejects.add(result, len(segments))
                         else:
@@ -119,12 +131,12 @@ def tokenize_records(job: Job, task: int, records: Iterable[Record]) -> dict[str
     return account
 
 
-def _annotated(annotator: Annotator, records: Iterable[Record]) -> Iterator[tuple[Record, list[Block | Reject]]]:
+def _annotated(annotator: Annotator, records: Iterable[Record]) -> Iterator[tuple[Record, AnnotatedDocument]]:
     """Yield each record with what a document became; many documents are annotated at once."""
     for batch in in_batches(records):
-        results = iter(annotator.annotate_all([record for record in batch if isinstance(record, Document)]))
+        annotated = iter(annotator.annotate_all([record for record in batch if isinstance(record, Document)]))
         for record in batch:
-            yield record, next(results) if isinstance(record, Document) else []
+            yield record, next(annotated) if isinstance(record, Document) else AnnotatedDocument([], 0)
 
 
 class _RejectFile:
