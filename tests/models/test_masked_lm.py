@@ -1,3 +1,8 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -61,6 +66,38 @@ def test_only_scored_logits_are_computed_while_training_with_labels_unless_asked
     assert model.train()(input_ids, labels=labels).logits.shape == scored
     assert model.train()(input_ids).logits.shape == full
     assert model.train()(input_ids, labels=labels, scored_logits_only=False).logits.shape == full
+
+
+@pytest.mark.parametrize("count", [3, 5, 14])
+def test_a_fixed_number_of_logits_begins_with_the_scored_ones(count):
+    model, _ = random_model(**CURED)
+    model.double()
+    input_ids, labels, scored = labelled_batch()
+    full = model(input_ids, labels=labels)
+    rows = model(input_ids, labels=labels, scored_logits_only=count)
+    assert rows.logits.shape == (count, VOCABULARY)
+    torch.testing.assert_close(rows.logits[:3], full.logits[scored], **FLOAT64)
+    torch.testing.assert_close(rows.loss, full.loss)
+    gradients = [torch.autograd.grad(each.loss, model.lm_head.dense.weight)[0] for each in (rows, full)]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize(
+    ("count", "message"), [(2, "is 2, but 3 positions are scored"), (0, "between 1 and 14"), (15, "between 1 and 14")]
+)
+def test_a_number_of_logits_that_does_not_fit_is_refused(count, message):
+    input_ids, labels, _ = labelled_batch()
+    with pytest.raises(InputError, match=message):
+        random_model(**CURED)[0](input_ids, labels=labels, scored_logits_only=count)
+
+
+def test_one_graph_serves_any_number_of_labels():
+    script = Path(__file__).with_name("compile_scored_positions.py")
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    found = json.loads(ran.stdout)
+    assert found["graphs"] == 1
+    assert found["differences"] == pytest.approx([0.0] * 5, abs=1e-6)
+    assert "more than scored_logits_only=4 positions are scored" in found["refusal"]
 
 
 def test_scored_logits_without_labels_are_refused():

@@ -14,7 +14,7 @@ from transformers.utils.generic import can_return_tuple
 from flash.errors import InputError
 from flash.layers.norms import build_norm
 from flash.models.inputs import count_positions
-from flash.models.losses import NOT_SCORED, class_ids, class_loss
+from flash.models.losses import class_ids, class_loss, pick_scored
 
 
 class MaskedLMHead(nn.Module):
@@ -107,7 +107,7 @@ class MaskedLMMixin(LanguageModelMixin):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        scored_logits_only: bool | None = None,
+        scored_logits_only: bool | int | None = None,
         **kwargs: Any,
     ) -> MaskedLMOutput:
         """Score the vocabulary at each position; with labels, also compute the loss.
@@ -121,15 +121,16 @@ class MaskedLMMixin(LanguageModelMixin):
             labels: True ids of shape ``(batch_size, sequence_length)`` where scored, -100 elsewhere. A batch in which
                 nothing is scored has the loss 0.
             scored_logits_only: Return logits ``(number of labels other than -100, vocab_size)``, in the order of the
-                labels, and never compute the others, 85 % of the head's work. Default: True while training with
-                labels outside ``torch.compile``, whose graphs have fixed shapes; False otherwise, when logits are
+                labels, and never compute the others, 85 % of the head's work. A number: so many logits, those of the
+                labels first, which keeps shapes fixed for ``torch.compile``; an error where more are scored. Default:
+                True while training with labels outside ``torch.compile``; False otherwise, when logits are
                 ``(batch_size, sequence_length, vocab_size)``.
             **kwargs: Options of the model without a head, and ``num_items_in_batch``, the number of labels that the
                 loss is averaged over (exact under gradient accumulation).
         """
         if scored_logits_only is None:
             scored_logits_only = self.training and labels is not None and not torch.compiler.is_compiling()
-        if scored_logits_only and labels is None:
+        if scored_logits_only is not False and labels is None:
             raise InputError("scored_logits_only needs labels: they say which positions are scored")
         num_items_in_batch = kwargs.pop("num_items_in_batch", None)
         outputs = self.base_model(
@@ -143,9 +144,10 @@ class MaskedLMMixin(LanguageModelMixin):
         hidden_states = outputs.last_hidden_state
         if labels is not None:
             labels = self.token_labels(labels, hidden_states)
-            if scored_logits_only:
-                scored = labels != NOT_SCORED
-                hidden_states, labels = hidden_states[scored], labels[scored]
+            if scored_logits_only is not False:
+                # True is an int as well
+                picked = pick_scored(labels, None if scored_logits_only is True else scored_logits_only)
+                hidden_states, labels = hidden_states.flatten(0, 1)[picked], labels.flatten()[picked]
         logits = self.lm_head(hidden_states)
         loss = None
         if labels is not None:

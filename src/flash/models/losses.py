@@ -36,6 +36,37 @@ def class_ids(labels: Tensor, shape: tuple[int, ...], classes: int, *, what: str
     return labels
 
 
+def pick_scored(labels: Tensor, count: int | None = None) -> Tensor:
+    """Number the scored positions of flattened labels, in their order; or ``count`` positions, these first.
+
+    With ``count`` the shape of the result does not depend on the labels, which graphs of fixed shapes need; what is
+    picked beyond the scored positions is not scored.
+
+    Args:
+        labels: Class ids ``(batch_size, sequence_length)``, -100 where not scored.
+        count: Positions to pick; at least as many as are scored.
+
+    Raises:
+        InputError: More are scored. In a graph, and on a GPU, an assertion of the device says so.
+    """
+    scored = labels.flatten() != NOT_SCORED
+    if count is None:
+        return scored.nonzero()[:, 0]
+    if not 1 <= count <= labels.numel():
+        raise InputError(
+            f"scored_logits_only (--scored_positions in training) must lie between 1 and {labels.numel()}, "
+            f"the positions of a batch, got {count}"
+        )
+    found = scored.sum()
+    if is_readable(labels) and found > count:
+        raise InputError(
+            f"scored_logits_only (--scored_positions in training) is {count}, but {found} positions are scored: "
+            "raise it, or hide less"
+        )
+    torch._assert_async(found <= count, f"more than scored_logits_only={count} positions are scored")
+    return (~scored).to(torch.uint8).argsort(stable=True)[:count]
+
+
 def class_loss(logits: Tensor, labels: Tensor, num_items: Tensor | int | None = None) -> Tensor:
     """Average the cross-entropy of ``(..., classes)`` against class ids ``(...)``.
 

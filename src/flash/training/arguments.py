@@ -64,6 +64,13 @@ class PretrainingArguments(TrainingArguments):
         default=False,
         metadata={"help": "Mask on the GPU, not in the loader's workers; the same words are hidden."},
     )
+    scored_positions: int | None = field(
+        default=None,
+        metadata={
+            "help": "Score so many positions of each batch, the hidden ones first: with --pad_to_max_length all shapes "
+            "are fixed, as --torch_compile likes them; an error where more are hidden. Default: as many as are hidden."
+        },
+    )
     pad_to_max_length: bool = field(
         default=False,
         metadata={"help": "Pad every batch to max_seq_length, not to its longest row."},
@@ -126,6 +133,8 @@ class PretrainingArguments(TrainingArguments):
             raise InputError(f"--mlm_probability must lie between 0 and 1, got {self.mlm_probability}")
         if self.mask_ngrams < 1:
             raise InputError(f"--mask_ngrams must be at least 1, got {self.mask_ngrams}; 1 hides single words")
+        if self.scored_positions is not None and self.scored_positions < 1:
+            raise InputError(f"--scored_positions must be at least 1, got {self.scored_positions}")
         if self.stream_buffer_rows < 1:
             raise InputError(f"--stream_buffer_rows must be at least 1, got {self.stream_buffer_rows}")
         if not 0 <= self.validation_split <= 0.5:

@@ -16,6 +16,7 @@ from flash.data.rows import NumberedRows
 from flash.data.stream_order import StreamOrder
 from flash.data.token_dataset import TokenDataset
 from flash.data.whole_word_mask import WholeWordMasker
+from flash.models.losses import NOT_SCORED, pick_scored
 from flash.training.checkpoints import saying_how_to_go_on
 from flash.training.muon import MuonWithAdamW, hidden_matrices
 from flash.training.weight_decay import decayed_parameter_names
@@ -95,9 +96,10 @@ class MaskedLMTrainer(Trainer):
             ranks = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
             averaged_over = num_items_in_batch / ranks
         # said, because a compiled model computes all logits unless told not to
-        inputs = inputs | {"scored_logits_only": True}
+        count = getattr(self.args, "scored_positions", None)
+        inputs = inputs | {"scored_logits_only": True if count is None else count}
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
-        sums = _batch_sums(inputs, outputs, averaged_over)
+        sums = _batch_sums(inputs, outputs, averaged_over, count)
         self._train_sums = self._train_sums.to(sums.device) + sums
         return (loss, outputs) if return_outputs else loss
 
@@ -229,11 +231,13 @@ class MaskedLMTrainer(Trainer):
         return self.accelerator.reduce(sums.to(self.args.device), reduction="sum").tolist()
 
 
-def _batch_sums(inputs: dict[str, Any], outputs: Any, num_items_in_batch: Tensor | int | None) -> Tensor:
+def _batch_sums(
+    inputs: dict[str, Any], outputs: Any, num_items_in_batch: Tensor | int | None, count: int | None = None
+) -> Tensor:
     """Sum loss, right predictions, scored tokens and real tokens of one batch, on its device, without waiting."""
     labels = inputs["labels"]
-    labels = labels[labels != -100]
-    scored = torch.tensor(labels.numel(), device=labels.device)
+    labels = labels.flatten()[pick_scored(labels, count)]  # as the logits were picked
+    scored = (labels != NOT_SCORED).sum()
     correct = (outputs.logits.argmax(dim=-1) == labels).sum()
     averaged_over = scored if num_items_in_batch is None else num_items_in_batch
     loss_sum = outputs.loss.detach() * averaged_over
