@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from surgery import CHANGES
+from surgery import CHANGES, FIRST_WEIGHTS
 from transformers import PreTrainedModel
 
 from flash import FLASHConfig, FLASHForMaskedLM, FLASHQuadConfig, FLASHQuadForMaskedLM
@@ -57,7 +57,7 @@ def flash_quad(vocab_size: int, size: Size, length: int, **settings: Any) -> Pre
     """Build the recommended FLASH-Quad, or a variant: by settings, or by what ``surgery.CHANGES`` names."""
     changes = {name: settings.pop(name) for name in list(settings) if name in CHANGES}
     sizes = _sizes(vocab_size, size, length) | {"query_key_dim": 64}
-    if changes:
+    if changes.keys() - FIRST_WEIGHTS:
         # they change what only the reference shows
         settings["attention_backend"] = "reference"
     model = FLASHQuadForMaskedLM(FLASHQuadConfig.preset("tiny", **sizes | settings))

@@ -17,6 +17,7 @@ ADAMW_RATES = (4e-3, 2e-3, 8e-3, 1e-3)
 MUON_RATES = (2e-2, 1e-2, 4e-2, 5e-3)
 COMPARED = ("flash-quad", "transformer-tricks", "transformer", "earlier", "flash")
 LONG = ("flash", "transformer-tricks", "flash-quad")
+LONGEST_TAKEN_OVER = 512  # tokens in a row: four rows a batch
 SEPARATED = ("flash-quad-adamw", "transformer-muon", "bert")
 
 STEPS = 1000  # of 2,048 tokens
@@ -66,10 +67,12 @@ def comparison(records: Records, contestants: tuple[str, ...]) -> list[Run]:
 
 
 def confirmation(records: Records, size: str, length: int, contestants: tuple[str, ...]) -> list[Run]:
-    """Compare the contestants elsewhere, at the rate that won ``comparison-3M`` and, without Muon, at half of it.
+    """Compare the contestants elsewhere, beginning with the rate that won ``comparison-3M``.
 
     A run here costs as much as the four of a search there. Muon's rate is one of the size of an update, whatever the
-    width; AdamW's falls with it. There are no runs before the rates are known.
+    width, so at the same batches it is taken over. AdamW's falls with the width, and both with the rows of a batch:
+    there half of it is tried too, and the search goes on from the better one. There are no runs before the rates are
+    known.
     """
     first_seed: list[Run] = []
     others: list[Run] = []
@@ -79,7 +82,8 @@ def confirmation(records: Records, size: str, length: int, contestants: tuple[st
         rate = best_rate(records, first, rates_to_try(records, first, MUON_RATES if muon else ADAMW_RATES))
         if rate is not None:
             here = replace(first, size=size, length=length)
-            rates = (rate,) if muon or size == "3M" else (rate, rate / 2)
+            taken_over = muon and length <= LONGEST_TAKEN_OVER
+            rates = (rate,) if taken_over else rates_to_try(records, here, (rate, rate / 2))
             first_seed += [replace(here, learning_rate=tried) for tried in rates]
             others += other_seeds(records, here, rates, SEEDS[1:2])
     return first_seed + others
@@ -119,7 +123,7 @@ TRAININGS: tuple[dict[str, Any], ...] = (
 )
 OUTER_NORMS: tuple[dict[str, Any], ...] = tuple(
     {"outer_norm": norm} | dropout
-    for norm in ("rms_norm", "scale_norm", "layer_norm", "none")
+    for norm in ("scale_norm", "rms_norm", "layer_norm", "none")
     for dropout in ({}, {"dropout": 0.1})
 )
 VARIANT_RATES = {True: (2e-2,), False: (4e-3, 8e-3)}  # with Muon the unchanged model's best; without
@@ -139,6 +143,23 @@ def variants(
         rates = VARIANT_RATES[change.get("muon", True)]
         runs += [replace(first, learning_rate=rate) for rate in rates] + other_seeds(records, first, rates, SEEDS[1:2])
     return runs
+
+
+# What might cost FLASH-Quad at long rows what it does not at short ones; ``bias_slope`` begins with near tokens.
+LONG_VARIANTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"relative_bias": "toeplitz"},
+    {"relative_bias": "toeplitz", "bias_slope": 0.25},
+    {"attention_function": "softmax"},
+    {"expansion_factor": 1, "num_hidden_layers": 15},
+)
+LONG_RATE = 1e-2  # the best of confirmation-2048
+
+
+def long_rows(records: Records) -> list[Run]:
+    """Change one thing of FLASH-Quad at rows of 2,048 tokens."""
+    first = Run("flash-quad", "3M", LONG_RATE, seed=SEEDS[0], steps=STEPS, length=2048)
+    return [replace(first, settings=as_pairs(change)) for change in LONG_VARIANTS]
 
 
 EVALUATED_LENGTHS = (16, 32, 64, 256, 512, 1024, 2048)
@@ -181,6 +202,7 @@ STUDIES: dict[str, Callable[[Records], list[Run]]] = {
     "settings": lambda records: variants(records, VARIANTS),
     "training": lambda records: variants(records, (), TRAININGS),
     "outer-norms": lambda records: variants(records, OUTER_NORMS),
+    "settings-2048": long_rows,
     "tricks": lambda records: variants(records, TRICKS, contestant="transformer-tricks"),
     "lengths": lengths,
 }

@@ -107,6 +107,15 @@ class _NormPlusValue(nn.Module):
         return self.norm(attended) + self._value
 
 
+@torch.no_grad()
+def begin_near(model: PreTrainedModel, slope: float) -> None:
+    """Let the bias of the scores begin at ``-slope * log(1 + distance / 16)``: far tokens weigh less at first."""
+    for layer in model.base_model.layers:
+        weight = layer.relative_bias.weight
+        distances = torch.arange(len(weight)) - len(weight) // 2
+        weight.copy_(-slope * (distances.abs() / 16).log1p())
+
+
 # what a variant asks for by name, and the change that it is
 CHANGES: dict[str, Callable[[PreTrainedModel, Any], None]] = {
     "outer_norm": replace_outer_norms,
@@ -116,4 +125,7 @@ CHANGES: dict[str, Callable[[PreTrainedModel, Any], None]] = {
     "own_value": lambda model, added: add_own_value(model) if added else None,
     "activated": activate_parts,
     "convolution": convolve,
+    "bias_slope": begin_near,
 }
+# of these, what changes no more than the first weights
+FIRST_WEIGHTS = {"branch_scale", "bias_slope"}

@@ -68,6 +68,11 @@ def variants_table(records: Records, runs: Iterable[Run]) -> str:
     return markdown_table(["variant", "best rate", "loss (nats)", "against the first", "accuracy (%)", "seeds"], rows)
 
 
+def variants_of(records: Records, study: str) -> str:
+    """Compare the variants of a study."""
+    return variants_table(records, STUDIES[study](records))
+
+
 def length_study(records: Records) -> tuple[list[Tuned], dict[int, float]]:
     """Return the models trained at one length, and the loss of the recommended one trained and measured at others."""
     runs = [run for run in STUDIES["lengths"](records) if run in records]
@@ -119,6 +124,9 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "confirmation-11M": _of("confirmation-11M", comparison_table),
     "confirmation-512": _of("confirmation-512", comparison_table),
     "confirmation-2048": _of("confirmation-2048", comparison_table),
+    "rates-2048": _of("confirmation-2048", sweep_table),
+    "settings-2048": _of("settings-2048", variants_of),
+    "outer-norms": _of("outer-norms", variants_of),
     "lengths": lengths_table,
     "one-rate": one_rate_table,
 }

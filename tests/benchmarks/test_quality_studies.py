@@ -65,6 +65,17 @@ def test_a_confirmation_waits_for_the_comparison_that_tunes_it():
     assert {run.contestant for run in STUDIES["confirmation-512"](undecided)} == {"flash-quad", "transformer-tricks"}
 
 
+def test_rows_that_fill_a_batch_are_tuned_anew():
+    records = finished("comparison-3M")
+    while missing := [run for run in STUDIES["confirmation-2048"](records) if run not in records]:
+        # the lower the rate, the better, down to an eighth
+        records |= {run: record_of(run, 5.0 + abs(run.learning_rate - MUON_RATES[0] / 8)) for run in missing}
+    tried = {run.learning_rate for run in STUDIES["confirmation-2048"](records) if run.seed == SEEDS[0]}
+    assert tried == {MUON_RATES[0] / factor for factor in (1, 2, 4, 8, 16)}
+    others = [run for run in STUDIES["confirmation-2048"](records) if run.seed != SEEDS[0]]
+    assert {run.learning_rate for run in others} == {MUON_RATES[0] / 8}
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_names_models_that_exist(name):
     runs = STUDIES[name](finished("comparison-3M"))
@@ -111,6 +122,15 @@ def test_a_change_that_begins_as_the_recommended_model_scores_as_it(settings):
     with torch.no_grad():
         logits, expected = (model(input_ids=token_ids, attention_mask=mask).logits for model in (changed, plain))
     torch.testing.assert_close(logits[mask.bool()], expected[mask.bool()])
+
+
+def test_a_bias_can_begin_with_near_tokens():
+    run = replace(FIRST, settings=(("bias_slope", 0.5),))
+    (bias, *_) = [layer.relative_bias.weight for layer in build_model(run, vocab_size=50).base_model.layers]
+    middle = len(bias) // 2
+    assert bias[middle] == 0.0
+    assert (bias[middle:].diff() < 0).all()
+    assert torch.equal(bias, bias.flip(0))
 
 
 def test_records_survive_the_file(tmp_path):
