@@ -88,6 +88,8 @@ def draw_lengths(contestants: Sequence[Tuned], path: Path, *, trained_at: int, m
         axes.plot(list(matched), list(matched.values()), "k*", label="recommended, trained at that length")
     axes.axvline(trained_at, color="black", alpha=0.3, linewidth=1)
     axes.set_xscale("log", base=2)
+    lengths = sorted({length for contestant in contestants for length in contestant.losses_by_length()})
+    axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
     axes.set_xlabel(f"tokens in a row (training: {trained_at})")
     axes.set_ylabel("validation loss (nats per masked token)")
     axes.grid(alpha=0.3)

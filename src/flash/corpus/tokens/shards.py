@@ -19,8 +19,8 @@ from flash.corpus.tokens.rows import id_dtype, ids_column, pack_bits, token_sche
 from flash.corpus.tokens.runs import Row, read_run_keys, read_run_rows
 
 # Its writer holds an object for each sequence of a shard: bounded both ways, neither long nor many fill the memory.
-_SHARD_TOKENS = 32 << 20  # 70 MB
-_SHARD_ROWS = 1 << 18
+_SHARD_TOKENS = 16 << 20  # 35 MB
+_SHARD_ROWS = 1 << 17
 _BATCH_ROWS = 1024
 _KEYS = 1 << 64
 
