@@ -73,7 +73,7 @@ def test_a_folder_loads_where_the_package_is_and_says_what_to_install_where_it_i
     missing = in_another_process(BLOCK + LOAD, auto_class, folder, cache=tmp_path / "cache")
     assert missing.returncode == 1
     assert missing.stderr.strip().splitlines()[-1] == (
-        "ImportError: this model needs the package flashquad: pip install flashquad"
+        "ImportError: this model needs flashquad: pip install . in its checkout (on PyPI the name is another project's)"
     )
 
 

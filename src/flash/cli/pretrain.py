@@ -16,7 +16,7 @@ EPILOG = "\n\n".join(
         "--fp16, --dataloader_num_workers, --report_to, ... (--help-all lists them). Their names are those of the "
         "earlier repository's script.",
         "A run that was stopped goes on from its last whole checkpoint when the same command is given again. On "
-        "several GPUs: torchrun --nproc_per_node 8 run_mlm_wwm.py with the same flags.",
+        "several GPUs: torchrun --nproc_per_node 8 run_mlm_wwm.py --recipe small with the same flags.",
     )
 )
 

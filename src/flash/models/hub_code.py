@@ -2,7 +2,7 @@
 
 ``register_for_auto_class`` of transformers copies the source file of a class beside the weights. Ours are spread over a
 package, so what is written in their place is a door: a file that imports the class from ``flash``, and that says
-``pip install flashquad`` where there is no such package.
+what to install where there is no such package.
 """
 
 import re
@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 from transformers import PreTrainedConfig
 
 DOOR_MODULE = "modeling_flashquad"
-DOOR = '''"""Code of this model: the package flashquad, https://pypi.org/project/flashquad (import name: flash)."""
+DOOR = '''"""Code of this model: the package flashquad (import name: flash), not the project of that name on PyPI."""
 
 try:
     from flash import {names}
 except ImportError as error:
-    raise ImportError("this model needs the package flashquad: pip install flashquad") from error
+    raise ImportError("this model needs flashquad: pip install . in its checkout (on PyPI the name is another project's)") from error
 
 __all__ = [{quoted}]
 '''

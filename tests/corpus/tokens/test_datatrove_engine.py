@@ -17,7 +17,7 @@ from flash.errors import InputError
 
 from prepared_tokens import digests, read_rejects, write_corpus
 
-pytest.importorskip("datatrove", reason="needs pip install flashquad[scale]")
+pytest.importorskip("datatrove", reason="needs pip install '.[scale]'")
 
 SETTINGS = TokenSettings(max_length=64, shuffle_seed=4, pack=True)
 
@@ -102,8 +102,8 @@ def test_exact_keeps_what_differs_and_minhash_does_not(vocab_file, tmp_path):
 @pytest.mark.parametrize(
     ("missing", "call", "message"),
     [
-        ("ray", lambda: engine_for("ray"), r"--executor ray needs ray: pip install flashquad\[scale\]"),
-        ("datatrove", lambda: engine_for("local"), r"--executor local needs datatrove: pip install flashquad\[scale\]"),
+        ("ray", lambda: engine_for("ray"), r"--executor ray needs ray: pip install '\.\[scale\]' in the checkout"),
+        ("datatrove", lambda: engine_for("local"), r"--executor local needs datatrove: pip install '\.\[scale\]' in the checkout"),
         (None, lambda: engine_for("slurm"), "--executor slurm needs --slurm-partition"),
     ],
 )
@@ -149,7 +149,7 @@ def test_slurm_is_given_jobs_that_give_the_same_bytes(corpus, vocab_file, tmp_pa
 
 @pytest.mark.slow
 def test_ray_with_a_worker_killed_gives_the_same_bytes(corpus, vocab_file, tmp_path, monkeypatch):
-    ray = pytest.importorskip("ray", reason="needs pip install flashquad[scale]")
+    ray = pytest.importorskip("ray", reason="needs pip install '.[scale]'")
     prepare(corpus, tmp_path / "own", vocab_file, range_bytes=8000)
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 << 20, log_to_driver=False, _memory=4 << 30)
     killed = []

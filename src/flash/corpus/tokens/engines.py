@@ -48,4 +48,4 @@ def require_scale(what: str, packages: list[str]) -> None:
     """Raise InputError unless ``packages`` are installed, which ``what`` needs."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise InputError(f"{what} needs {' and '.join(missing)}: pip install flashquad[scale]")
+        raise InputError(f"{what} needs {' and '.join(missing)}: pip install '.[scale]' in the checkout")
