@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-from flash.benchmarking.benchmark import NUMBERS_FILE, read_results
+from flash.benchmarking.benchmark import NUMBERS_FILE, Results, read_results
 from flash.benchmarking.figures import draw_benchmark
 from flash.benchmarking.tables import format_results
 
@@ -42,9 +42,15 @@ def section(name: str) -> str:
     if results.timings:
         parameters = {row.parsed.family: row.parameters for row in results.timings}
         parts.append(f"Parameters: {', '.join(f'{family} {count:,}' for family, count in parameters.items())}.")
+    if has_figure(results):
         caption = "Speed-up over Transformer++, tokens/s and memory against the length"
         parts.append(f"![{caption}](figures/{figure_of(name).name})")
     return "\n\n".join([*parts, format_results(results)])
+
+
+def has_figure(results: Results) -> bool:
+    """Say whether there is something to see: times at more than one length."""
+    return len({row.length for row in results.timings}) > 1
 
 
 def describe(environment: dict) -> str:
@@ -69,7 +75,7 @@ def main() -> int:
     if not arguments.check:
         for name, folder in result_folders().items():
             results = read_results(folder)
-            if results.timings:
+            if has_figure(results):
                 draw_benchmark(results.timings, results.memories, figure_of(name))
     return write_or_compare(PAGE, fill(PAGE.read_text(encoding="utf-8")), check=arguments.check)
 

@@ -37,8 +37,8 @@ def file_system(url: str) -> tuple[Any, str]:
         file_system, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise InputError(
-            f"{url} cannot be reached: {error}; pip install '.[scale]' in the checkout brings s3://, others need the fsspec "
-            "package of their own"
+            f"{url} cannot be reached: {error}; pip install '.[scale]' in the checkout brings s3://, others need the "
+            "fsspec package of their own"
         ) from error
     return file_system, path
 

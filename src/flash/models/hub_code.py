@@ -17,7 +17,9 @@ DOOR = '''"""Code of this model: the package flashquad (import name: flash), not
 try:
     from flash import {names}
 except ImportError as error:
-    raise ImportError("this model needs flashquad: pip install . in its checkout (on PyPI the name is another project's)") from error
+    raise ImportError(
+        "this model needs flashquad: pip install . in its checkout (on PyPI the name is another project's)"
+    ) from error
 
 __all__ = [{quoted}]
 '''

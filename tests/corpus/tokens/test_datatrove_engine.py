@@ -103,7 +103,11 @@ def test_exact_keeps_what_differs_and_minhash_does_not(vocab_file, tmp_path):
     ("missing", "call", "message"),
     [
         ("ray", lambda: engine_for("ray"), r"--executor ray needs ray: pip install '\.\[scale\]' in the checkout"),
-        ("datatrove", lambda: engine_for("local"), r"--executor local needs datatrove: pip install '\.\[scale\]' in the checkout"),
+        (
+            "datatrove",
+            lambda: engine_for("local"),
+            r"--executor local needs datatrove: pip install '\.\[scale\]' in the checkout",
+        ),
         (None, lambda: engine_for("slurm"), "--executor slurm needs --slurm-partition"),
     ],
 )

@@ -85,7 +85,7 @@ def test_folder_of_something_else_is_not_written_to(bucket, vocab_file):
     ("place", "message"),
     [
         ("memory://bucket/nowhere", "memory://bucket/nowhere does not exist"),
-        ("nosuch://bucket/corpus", r"nosuch://bucket/corpus cannot be reached: .*flashquad\[scale\]"),
+        ("nosuch://bucket/corpus", r"nosuch://bucket/corpus cannot be reached: .*'\.\[scale\]' in the checkout"),
     ],
 )
 def test_place_that_cannot_be_read_is_told(bucket, vocab_file, tmp_path, place, message):
