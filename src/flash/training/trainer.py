@@ -97,6 +97,8 @@ class MaskedLMTrainer(Trainer):
             averaged_over = num_items_in_batch / ranks
         # said, because a compiled model computes all logits unless told not to
         count = getattr(self.args, "scored_positions", None)
+        if count is not None:
+            count = min(count, inputs["labels"].numel())  # the last batch of an epoch may have fewer positions
         inputs = inputs | {"scored_logits_only": True if count is None else count}
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         sums = _batch_sums(inputs, outputs, averaged_over, count)
