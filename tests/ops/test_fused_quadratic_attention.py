@@ -1,7 +1,5 @@
 """The Triton kernels, on a CUDA device where there is one, else in Triton's interpreter, which is exact in float32."""
 
-import subprocess
-import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +9,6 @@ import torch
 from torch import Tensor
 
 from flash.errors import InputError
-from flash.ops.backends import kernels_obstacle
 from flash.ops.quadratic_attention import quadratic_attention
 from flash.ops.relative_bias import toeplitz_bias
 from flash.ops.visibility import visible_pairs
@@ -405,18 +402,6 @@ def test_what_the_kernels_cannot_compute_is_refused(implementation, changes, mes
         implementation(**arguments)
 
 
-def test_devices_that_cannot_run_the_kernels_are_refused(monkeypatch):
-    def obstacle(device, dtype, interpreted):
-        return kernels_obstacle(torch.device(device), dtype, 64, interpreted=interpreted)
-
-    assert obstacle("cpu", torch.float32, interpreted=True) is None
-    assert "TRITON_INTERPRET=1" in obstacle("cpu", torch.float32, interpreted=False)
-    assert "right in float32 only, got torch.bfloat16" in obstacle("cpu", torch.bfloat16, interpreted=True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
-    assert "need compute capability 8.0, Tesla T4 has 7.5" in obstacle("cuda", torch.float32, interpreted=False)
-
-
 def compiled_inputs():
     given = batch([40, 12], bias=True, row_sum=True, key_mask=True)
     options = given.bounds | cast(given.options, torch.float32)
@@ -465,9 +450,3 @@ def test_the_operators_keep_the_contract_of_pytorch(row_sum, without_shape_check
     for module in (fused, materialized):
         arguments = (*leaves, None, bounds["cumulative_lengths"], *numbers, bounds["longest"], row_sum, False)
         torch.library.opcheck(module._operator, arguments)
-
-
-@pytest.mark.slow  # a fresh interpreter loads transformers
-def test_the_package_does_not_need_triton():
-    program = "import sys; sys.modules['triton'] = None; import flash, flash.ops.quadratic_attention"
-    subprocess.run([sys.executable, "-c", program], check=True)
