@@ -59,7 +59,8 @@ def describe(environment: dict) -> str:
     if environment["device_type"] == "cuda":
         machine = f"{environment['device']} ({environment['device_memory_gib']} GiB), CUDA {environment['cuda']}"
     versions = ", ".join(f"{name} {environment[name]}" for name in ("torch", "transformers", "triton", "python"))
-    return f"{machine}; PyTorch threads: {environment['threads']}; {versions}; commit {environment['commit']}."
+    setting = f"; with `{variables}`" if (variables := environment.get("variables")) else ""
+    return f"{machine}; PyTorch threads: {environment['threads']}; {versions}{setting}; commit {environment['commit']}."
 
 
 def fill(text: str) -> str:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 
 import pytest
@@ -12,6 +13,7 @@ from flash.benchmarking.machine import (
     product_flops,
     product_step,
     source_commit,
+    speed_variables,
 )
 
 CPU = torch.device("cpu")
@@ -22,6 +24,16 @@ def test_the_environment_names_what_a_number_depends_on():
     assert environment["threads"] == torch.get_num_threads()
     assert environment["torch"] == torch.__version__
     assert environment["device"] == environment["processor"]
+
+
+def test_variables_that_change_what_memory_costs_are_named(monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "LD_PRELOAD"))]:
+        monkeypatch.delenv(name)
+    assert describe_environment(CPU)["variables"] == speed_variables() == ""
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000")
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "0")
+    monkeypatch.setenv("MALLOCS", "1")
+    assert speed_variables() == "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000"
 
 
 def test_a_product_does_the_operations_that_it_is_counted_with(monkeypatch):

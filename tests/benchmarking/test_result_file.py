@@ -59,7 +59,8 @@ def test_a_line_cut_off_by_a_kill_is_left_out_and_the_file_goes_on(file):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("threads", 4), ("size", "small"), ("rounds", 5), ("torch", "2.1"), ("baseline", "bert")]
+    ("name", "value"),
+    [("threads", 4), ("size", "small"), ("rounds", 5), ("torch", "2.1"), ("baseline", "bert"), ("variables", "A=1")],
 )
 def test_rows_of_other_conditions_are_refused(file, name, value):
     file.append([timing()])

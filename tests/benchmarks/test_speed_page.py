@@ -33,3 +33,9 @@ def test_a_gpu_is_described_by_its_own_memory():
     environment = {"device": "a GPU", "device_type": "cuda", "device_memory_gib": 80.0, "cuda": "13.0", "threads": 8}
     versions = {"torch": "2", "transformers": "5", "triton": "3", "python": "3.11", "commit": "abc", "cores": 8}
     assert describe(environment | versions).startswith("a GPU (80.0 GiB), CUDA 13.0; PyTorch threads: 8; torch 2, ")
+
+
+def test_the_allocator_s_settings_are_named():
+    versions = {"torch": "2", "transformers": "5", "triton": "3", "python": "3.11", "commit": "abc", "cores": 2}
+    environment = {"device": "a CPU", "device_type": "cpu", "threads": 2, "variables": "MALLOC_MMAP_MAX_=0"}
+    assert describe(environment | versions).endswith("python 3.11; with `MALLOC_MMAP_MAX_=0`; commit abc.")

@@ -14,7 +14,7 @@ import transformers
 
 from flash.benchmarking.families import equal_parameters
 from flash.benchmarking.figures import draw_benchmark
-from flash.benchmarking.machine import describe_environment, device_name, find_device, memory_limit
+from flash.benchmarking.machine import describe_environment, device_name, find_device, memory_limit, speed_variables
 from flash.benchmarking.memories import measure_memories
 from flash.benchmarking.padding import measure_padding
 from flash.benchmarking.records import Conditions, Memory, Padding, Point, Timing
@@ -82,6 +82,7 @@ def run_benchmark(
         threads=torch.get_num_threads(),
         torch=torch.__version__,
         transformers=transformers.__version__,
+        variables=speed_variables(),
     )
     folder.mkdir(parents=True, exist_ok=True)
     timings, memories, paddings = result_files(folder)

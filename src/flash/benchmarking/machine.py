@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ GIB = 1 << 30
 PRODUCT_WIDTH = {"cpu": 2048, "cuda": 8192}
 # one is too short to be timed on a GPU
 PRODUCTS = {"cpu": 1, "cuda": 10}
+_SPEED_VARIABLES = re.compile(
+    r"MALLOC_\w+|GLIBC_TUNABLES|LD_PRELOAD|THP_MEM_ALLOC_ENABLE|PYTORCH_(CUDA_)?ALLOC_CONF|ONEDNN_DEFAULT_FPMATH_MODE"
+)
 
 
 def find_device(name: str) -> torch.device:
@@ -76,6 +80,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         **{package: _version(package) for package in ("torch", "transformers", "triton", "flashquad")},
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "variables": speed_variables(),
         "commit": source_commit(),
     }
     if device.type == "cuda":
@@ -86,6 +91,11 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
             "cuda": torch.version.cuda,
         }
     return about
+
+
+def speed_variables() -> str:
+    """Write the variables of the environment that change what memory or a product costs, as a shell takes them."""
+    return " ".join(f"{name}={value}" for name, value in sorted(os.environ.items()) if _SPEED_VARIABLES.fullmatch(name))
 
 
 def source_commit() -> str:

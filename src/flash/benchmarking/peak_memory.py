@@ -62,7 +62,8 @@ def check_memory_can_be_measured(device: torch.device) -> None:
 
 def measure_peak(request: PeakRequest, *, budget_seconds: float) -> Peak:
     """Measure in a fresh process, which may run out of memory, be killed for it, or take too long."""
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": _MAPPED_FROM_BYTES, "MALLOC_TRIM_THRESHOLD_": "0"}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    environment |= {"MALLOC_MMAP_THRESHOLD_": _MAPPED_FROM_BYTES, "MALLOC_TRIM_THRESHOLD_": "0"}
     command = [sys.executable, "-m", "flash.benchmarking.peak_memory", json.dumps(asdict(request))]
     try:
         done = subprocess.run(

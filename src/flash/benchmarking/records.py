@@ -25,6 +25,7 @@ class Conditions:
         threads: Of PyTorch.
         torch: Its version.
         transformers: Its version.
+        variables: Of the environment, see ``machine.speed_variables``.
     """
 
     size: str
@@ -35,6 +36,7 @@ class Conditions:
     threads: int
     torch: str
     transformers: str
+    variables: str = ""
 
 
 @dataclass(frozen=True)

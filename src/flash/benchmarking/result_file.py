@@ -76,7 +76,7 @@ class ResultFile(Generic[P]):
                 before = getattr(row.conditions, name)
                 if before != value:
                     raise InputError(
-                        f"{self.path} was measured with {name} {before}, this run has {value}: "
+                        f"{self.path} was measured with {name} {before or 'none'}, this run has {value or 'none'}: "
                         "name another --output, or run with the settings of before"
                     )
         return rows
