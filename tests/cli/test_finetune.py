@@ -50,6 +50,7 @@ def test_everything_about_training_is_a_flag(workplace, tmp_path):
         *("finetune", "--task", "tnews", "--data_dir", workplace / "data", "--model", workplace / "model"),
         *("--output_dir", tmp_path / "out", "--num_train_epochs", "3", "--learning_rates", "1e-9", "1e-2"),
         *("--seeds", "5", "--patience", "1", "--class_weights", "balanced", "--layer_decay", "0.9", "--bf16"),
+        *("--classifier_pooling", "cls"),
         *("--metric", "macro_f1", "--train_sampling_strategy", "random", "--no_baselines"),
     )
     assert done.exit_code == 0, done.stderr

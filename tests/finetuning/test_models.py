@@ -11,6 +11,7 @@ from flash.errors import InputError
 from flash.finetuning.finetune import finetune
 from flash.finetuning.models import load_task_model, load_task_tokenizer, shown_labels
 from flash.finetuning.problems import problem_of
+from flash.finetuning.problems.problem import Encoded, Features
 from flash.finetuning.scoring import Finetuned
 from flash.finetuning.trainer import depth_of, layer_count
 from flash.tasks.task import load_task
@@ -49,6 +50,53 @@ def test_the_encoder_is_the_checkpoints_and_the_head_is_new(start):
     assert torch.equal(model.state_dict()[name], loaded.state_dict()[name])
     assert not torch.equal(model.state_dict()[name], scratch.state_dict()[name])
     assert model.config.id2label == {0: "101", 1: "102"}
+
+
+@pytest.mark.parametrize("architecture", ["flash_quad", "modernbert"])
+def test_a_classifier_reads_what_is_asked_for(architecture, tmp_path):
+    make = checkpoint if architecture == "flash_quad" else peer
+    folder = make(tmp_path / "model", architecture)
+    logits = {}
+    for pooling in ("cls", "mean"):
+        torch.manual_seed(0)
+        loaded = load_task_model(str(folder), classification(), {}, max_length=32, classifier_pooling=pooling)
+        assert loaded.model.config.classifier_pooling == pooling
+        logits[pooling] = loaded.model.eval()(torch.tensor([[5, 6, 7, 8]])).logits
+    assert not torch.allclose(logits["cls"], logits["mean"])
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task", "pooling", "message"),
+    [
+        ("bert", "tnews", "mean", "--classifier_pooling mean: a bert model .* pools in one way only; leave it out"),
+        ("bert", "cluener", "mean", "--classifier_pooling mean: cluener asks about single tokens"),
+        ("flash_quad", "tnews", "max", "--classifier_pooling max: not for a flash_quad model: .*'cls_plus_mean'"),
+    ],
+)
+def test_a_way_of_pooling_that_a_model_does_not_have_is_refused(architecture, task, pooling, message, tmp_path):
+    folder = (checkpoint if architecture == "flash_quad" else peer)(tmp_path / "model", architecture)
+    problem = problem_of(load_task(task), ("a", "b"))
+    with pytest.raises(InputError, match=message):
+        load_task_model(str(folder), problem, {}, max_length=32, classifier_pooling=pooling)
+
+
+@pytest.mark.parametrize("architecture", ["flash_quad", "bert", "modernbert"])
+def test_a_new_head_for_values_begins_with_their_mean_and_a_trained_one_stays(architecture, tmp_path):
+    folder = (checkpoint if architecture == "flash_quad" else peer)(tmp_path / "model", architecture)
+    problem = problem_of(load_task("stsb"), ())
+    values = Encoded([], Features([{"labels": 1.0}, {"labels": 4.0}]), [])
+    loaded = load_task_model(str(folder), problem, {}, max_length=32)
+    before = {name: x.clone() for name, x in loaded.model.state_dict().items()}
+    problem.start_head(loaded.model, loaded.new_parameters, values)
+    changed = [name for name, x in loaded.model.state_dict().items() if not torch.equal(x, before[name])]
+    assert len(changed) == 1
+    assert changed[0].startswith("classifier")
+    assert loaded.model.state_dict()[changed[0]].item() == 2.5
+    loaded.model.save_pretrained(tmp_path / "trained")
+    again = load_task_model(str(tmp_path / "trained"), problem, {}, max_length=32)
+    values.features.rows[0]["labels"] = 3.0
+    problem.start_head(again.model, again.new_parameters, values)
+    assert again.model.state_dict()[changed[0]].item() == 2.5
 
 
 def test_a_head_for_other_labels_is_made_anew_and_told(start, tmp_path, caplog):

@@ -66,6 +66,7 @@ def configs(
         "hidden_act": draw(st.sampled_from(["silu", "gelu", "relu"])),
         "pad_token_id": draw(st.sampled_from([0, None])),
         "classifier_dropout": 0.0,
+        "classifier_pooling": draw(st.sampled_from(["cls", "mean", "cls_plus_mean"])),
     }
     if family == "gau_alpha":
         return GAUAlphaConfig(

@@ -11,7 +11,7 @@ from random_models import random_model
 def random_classifier(settings=None, **changes):
     """A classifier over the encoder of ``random_model``, in float64 and evaluation mode."""
     masked_lm, _ = random_model(**(settings or {}))
-    model = FLASHQuadForSequenceClassification(tiny_config(**(settings or {}), **changes)).double().eval()
+    model = FLASHQuadForSequenceClassification(tiny_config(**(settings or {}) | changes)).double().eval()
     model.flash_quad.load_state_dict(masked_lm.flash_quad.state_dict())
     out_proj = model.classifier.out_proj
     out_proj.weight.data, out_proj.bias.data = normal(*out_proj.weight.shape), normal(model.num_labels)
@@ -83,6 +83,37 @@ def test_rows_padded_differently_are_each_classified_by_their_own_first_token():
     batch = torch.cat([F.pad(rows[0], (0, 0)), F.pad(rows[1], (3, 0)), F.pad(rows[2], (1, 0))])
     one_by_one = torch.cat([model(row).logits for row in rows])
     torch.testing.assert_close(model(batch).logits, one_by_one, **FLOAT64)
+
+
+@for_each_setting
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("left", "right"), [(0, 0), (0, 4), (3, 0), (2, 5)])
+def test_means_are_of_the_real_tokens_whatever_the_padding(settings, causal, left, right):
+    input_ids = random_tokens(2, 5)
+    padded = F.pad(input_ids, (left, right))
+    model = random_classifier(settings, num_labels=3, causal=causal, classifier_pooling="mean")
+    states = model.flash_quad(input_ids).last_hidden_state
+    mean = sum(states[:, place] for place in range(5)) / 5
+    mask = (padded != 0).long()
+    torch.testing.assert_close(model(input_ids).logits, model.classifier.out_proj(mean), **FLOAT64)
+    torch.testing.assert_close(model(padded, attention_mask=mask).logits, model(input_ids).logits, **FLOAT64)
+    if not causal:  # a causal model reads padding that no mask hides
+        torch.testing.assert_close(model(padded).logits, model(input_ids).logits, **FLOAT64)
+    model.config.classifier_pooling = "cls_plus_mean"
+    both = states[:, -1 if causal else 0] + mean
+    torch.testing.assert_close(model(padded, attention_mask=mask).logits, model.classifier.out_proj(both), **FLOAT64)
+
+
+def test_a_row_of_padding_alone_has_a_mean_of_zeros():
+    model = random_classifier(num_labels=3, classifier_pooling="mean")
+    logits = model(torch.zeros(2, 4, dtype=torch.long)).logits
+    torch.testing.assert_close(logits, model.classifier.out_proj.bias.expand(2, 3), **FLOAT64)
+
+
+def test_a_mean_of_many_bfloat16_tokens_is_as_exact_as_its_inputs():
+    model = random_classifier(num_labels=3, classifier_pooling="mean").bfloat16()
+    states = torch.full((1, 3000, 2), 1.0, dtype=torch.bfloat16)
+    assert torch.equal(model.pool(states, None, torch.ones(1, 3000)), torch.ones(1, 2, dtype=torch.bfloat16))
 
 
 def test_without_mask_or_padding_token_the_first_place_is_classified():

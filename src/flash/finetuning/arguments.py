@@ -52,6 +52,14 @@ class FinetuningArguments(TrainingArguments):
     learning_rates: list[float] | None = field(
         default=None, metadata={"help": "Learning rates to try; the best on the dev file is kept."}
     )
+    classifier_pooling: str | None = field(
+        default=None,
+        metadata={
+            "help": "What a classifier of texts reads: cls, mean (of all tokens) or, of this package's models, "
+            "cls_plus_mean. Default: as the model's config.json says.",
+            "choices": ["cls", "mean", "cls_plus_mean"],
+        },
+    )
     layer_decay: float = field(
         default=1.0, metadata={"help": "Factor on the learning rate from each layer to the one below it."}
     )

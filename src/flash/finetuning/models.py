@@ -5,8 +5,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForMultipleChoice,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import CONFIG_NAME
 from transformers.utils import logging as transformers_logging
 
@@ -51,7 +60,13 @@ class TaskModel(NamedTuple):
 
 
 def load_task_model(
-    name: str, problem: Problem, label_names: dict[str, str], *, max_length: int, from_scratch: bool = False
+    name: str,
+    problem: Problem,
+    label_names: dict[str, str],
+    *,
+    max_length: int,
+    from_scratch: bool = False,
+    classifier_pooling: str | None = None,
 ) -> TaskModel:
     """Load a checkpoint under a task's head, whose weights are new unless the checkpoint has the same labels.
 
@@ -59,9 +74,10 @@ def load_task_model(
         label_names: Readable names of classes; taken where they are different from each other.
         max_length: Most tokens of an input, refused where the model has fewer positions.
         from_scratch: Draw all weights anew.
+        classifier_pooling: What a classifier of texts reads; None leaves it to the checkpoint.
 
     Raises:
-        InputError: The checkpoint cannot be loaded, or cannot take ``max_length`` tokens.
+        InputError: The checkpoint cannot be loaded, cannot take ``max_length`` tokens, or does not pool that way.
     """
     _check_folder(name)
     source = packaged_or_named(name)
@@ -77,6 +93,8 @@ def load_task_model(
             raise InputError(
                 f"--max_seq_length {max_length}: {name} has {limit} positions; pass at most that (longer texts are cut)"
             )
+        if classifier_pooling is not None:
+            _set_pooling(config, classifier_pooling, problem, name)
         if from_scratch:
             model = problem.auto_class.from_config(config)
             return TaskModel(model, frozenset(key for key, _ in model.named_parameters()))
@@ -108,6 +126,23 @@ def load_task_model(
         fresh.load_state_dict(encoder_weights, strict=False)
         return TaskModel(fresh, frozenset(new | (fresh.state_dict().keys() - encoder_weights.keys())), True)
     return TaskModel(model, frozenset(new), bool(report["mismatched_keys"]))
+
+
+def _set_pooling(config: PreTrainedConfig, pooling: str, problem: Problem, name: str) -> None:
+    if problem.auto_class not in (AutoModelForSequenceClassification, AutoModelForMultipleChoice):
+        raise InputError(
+            f"--classifier_pooling {pooling}: {problem.task.name} asks about single tokens, so nothing is pooled; "
+            "leave it out"
+        )
+    if not hasattr(config, "classifier_pooling"):
+        raise InputError(
+            f"--classifier_pooling {pooling}: a {config.model_type} model ({name}) pools in one way only; leave it out"
+        )
+    try:
+        config.classifier_pooling = pooling
+    except StrictDataclassError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"--classifier_pooling {pooling}: not for a {config.model_type} model: {reason}") from error
 
 
 def shown_labels(labels: tuple[str, ...], names: dict[str, str]) -> list[str]:

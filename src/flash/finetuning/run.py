@@ -68,7 +68,9 @@ def train_run(
         data.label_names,
         max_length=data.problem.task.max_length,
         from_scratch=args.from_scratch,
+        classifier_pooling=args.classifier_pooling,
     )
+    data.problem.start_head(loaded.model, loaded.new_parameters, encoded["train"])
     settings = copy.copy(args)
     settings.learning_rate, settings.seed, settings.output_dir = run.learning_rate, run.seed, str(run.folder)
     trainer = task_trainer(loaded, settings, data.problem, encoded, tokenizer)

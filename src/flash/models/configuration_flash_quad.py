@@ -30,6 +30,8 @@ class FLASHQuadConfig(GatedAttentionConfig):
         dropout: Probability of dropout after the embeddings.
         hidden_act: Activation of the unit's input projection and of the masked-language-model head.
         classifier_dropout: Probability of dropout before a classifier; None takes ``dropout``.
+        classifier_pooling: What a classifier of texts reads: ``cls`` the output at the first token (at the last one of
+            a causal model), ``mean`` that of all tokens, ``cls_plus_mean`` the sum of the two.
         gradient_checkpointing: Recompute activations in the backward pass.
         tie_word_embeddings: Use the word embeddings as the decoder of the language-model heads.
         initialization: ``normal`` draws every weight from N(0, ``initializer_range``^2), as the earlier code;

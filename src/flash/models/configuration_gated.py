@@ -38,6 +38,7 @@ class GatedAttentionConfig(BaseConfiguration):
     dropout: float | int = 0.0
     hidden_act: str = "silu"
     classifier_dropout: float | int | None = 0.1
+    classifier_pooling: Literal["cls", "mean", "cls_plus_mean"] = "cls"
     gradient_checkpointing: bool = False
     tie_word_embeddings: bool = True
     initialization: Literal["normal", "fan_in"] = "normal"

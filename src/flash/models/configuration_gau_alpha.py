@@ -30,6 +30,7 @@ class GAUAlphaConfig(BaseConfiguration):
         attention_probs_dropout_prob: Dropout on the attention weights.
         hidden_act: Activation of the unit's input projection.
         classifier_dropout: Dropout before a classifier; None takes ``hidden_dropout_prob``.
+        classifier_pooling: See ``FLASHQuadConfig``.
         use_bias: Published models have none, and so has this one; only False is accepted.
         normalization: ``softmax_plus`` scales scores by ``log n / log max_position_embeddings``; ``softmax``;
             ``squared_relu`` weighs by ``relu(score)^2 / n``.
@@ -56,6 +57,7 @@ class GAUAlphaConfig(BaseConfiguration):
     attention_probs_dropout_prob: float | int = 0.1
     hidden_act: str = "swish"
     classifier_dropout: float | int | None = 0.1
+    classifier_pooling: Literal["cls", "mean", "cls_plus_mean"] = "cls"
     use_bias: bool = False
     normalization: Literal["softmax_plus", "softmax", "squared_relu"] = "softmax_plus"
     attention_scale: bool = True

@@ -10,6 +10,7 @@ RECOMMENDED: dict[str, Any] = {
     "final_norm": True,
     "norm_type": "scale_norm",
     "token_shift": 0.25,
+    "classifier_pooling": "mean",
 }
 
 SIZES: dict[str, dict[str, Any]] = {

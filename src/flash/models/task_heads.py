@@ -74,7 +74,19 @@ class TaskMixin:
         )
 
     def pool(self, hidden_states: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:
-        """Take the vector of the first real token ([CLS]); of the last one in a causal model, which has seen all."""
+        """Take one vector of each sequence, by ``config.classifier_pooling``.
+
+        Args:
+            hidden_states: ``(batch_size, sequence_length, hidden_size)``.
+            input_ids: As for the model, like the mask: they tell which tokens are real.
+            attention_mask: 1 where a token is real.
+
+        Returns:
+            ``(batch_size, hidden_size)``: the first real token's ([CLS]; the last one's in a causal model, which has
+            seen all), the mean of the real tokens, or the sum of the two. A row without a real token takes its first
+            position, and zeros for the mean.
+        """
+        pooling = self.config.classifier_pooling
         batch_size, length = hidden_states.shape[:2]
         last = getattr(self.config, "causal", False)
         mask = real_tokens(
@@ -84,11 +96,30 @@ class TaskMixin:
             past_length=0,
             pad_token_id=self.config.pad_token_id,
         )
-        if mask is None:
-            return hidden_states[:, -1 if last else 0]
-        mask = mask.to(hidden_states.device).int()
-        index = length - 1 - mask.flip(1).argmax(dim=1) if last else mask.argmax(dim=1)
-        return hidden_states[torch.arange(batch_size, device=hidden_states.device), index]
+        if mask is not None:
+            mask = mask.to(hidden_states.device)
+        if pooling == "mean":
+            return _mean(hidden_states, mask)
+        token = _token_that_saw_all(hidden_states, mask, last=last)
+        return token if pooling == "cls" else token + _mean(hidden_states, mask)
+
+
+def _token_that_saw_all(hidden_states: Tensor, mask: Tensor | None, *, last: bool) -> Tensor:
+    batch_size, length = hidden_states.shape[:2]
+    if mask is None:
+        return hidden_states[:, -1 if last else 0]
+    real = mask.int()
+    index = length - 1 - real.flip(1).argmax(dim=1) if last else real.argmax(dim=1)
+    return hidden_states[torch.arange(batch_size, device=hidden_states.device), index]
+
+
+def _mean(hidden_states: Tensor, mask: Tensor | None) -> Tensor:
+    """Average in float32 at least: a sum of many tokens loses digits in bfloat16."""
+    dtype = torch.promote_types(hidden_states.dtype, torch.float32)
+    if mask is None:
+        return hidden_states.mean(dim=1, dtype=dtype).to(hidden_states.dtype)
+    total = hidden_states.masked_fill(~mask[..., None], 0).sum(dim=1, dtype=dtype)
+    return (total / mask.sum(dim=1, keepdim=True).clamp_min(1)).to(hidden_states.dtype)
 
 
 class SequenceClassificationMixin(TaskMixin):

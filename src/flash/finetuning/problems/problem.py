@@ -1,14 +1,14 @@
 """What every kind of task says of itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast
+from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerFast
 
 from flash.tasks.examples import Example
 from flash.tasks.task import Task
@@ -95,6 +95,15 @@ class Problem(ABC):
 
         Args:
             training: The answers may be used to choose what is read, and are ``measured``; never so in validation.
+        """
+
+    def start_head(  # noqa: B027  most kinds have nothing to do here
+        self, model: PreTrainedModel, new_parameters: Collection[str], training: Encoded
+    ) -> None:
+        """Set those new parameters of the head that the training examples tell something about.
+
+        Args:
+            new_parameters: Names of the parameters that come from no checkpoint; the others stay.
         """
 
     def collator(self, tokenizer: PreTrainedTokenizerFast, pad_to_multiple_of: int | None) -> Collator:

@@ -1,12 +1,12 @@
 """Classes and values of texts and pairs of texts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from flash.finetuning.problems.problem import Answers, Encoded, Features, Problem, all_answered, log_softmax, tokenize
 from flash.tasks.examples import TextExample
@@ -91,6 +91,13 @@ class RegressionProblem(_TextProblem):
     def config_settings(self) -> dict[str, Any]:
         """Say that the one output is a value."""
         return {"problem_type": "regression", "num_labels": 1}
+
+    def start_head(self, model: PreTrainedModel, new_parameters: Collection[str], training: Encoded) -> None:
+        """Let a new head begin with the mean value, which its bias would take most of a short training to reach."""
+        mean = float(np.mean([row["labels"] for row in training.features.rows]))
+        for name, parameter in model.named_parameters():
+            if name in new_parameters and name.endswith(".bias") and parameter.shape == (1,):
+                torch.nn.init.constant_(parameter, mean)
 
     def target(self, example: TextExample) -> float:
         """Return the value."""
