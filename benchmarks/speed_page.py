@@ -49,8 +49,8 @@ def section(name: str) -> str:
 
 
 def has_figure(results: Results) -> bool:
-    """Say whether there is something to see: times at more than one length."""
-    return len({row.length for row in results.timings}) > 1
+    """Say whether there is something to see: times of more than one model at more than one length."""
+    return min(len({row.length for row in results.timings}), len({row.contestant for row in results.timings})) > 1
 
 
 def describe(environment: dict) -> str:

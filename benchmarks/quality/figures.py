@@ -1,6 +1,6 @@
 """Figures of docs/quality.md: curves against tokens and time, learning-rate sweeps, other lengths, what layers do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -12,6 +12,14 @@ from summary import Tuned
 
 STYLES = ("-", "-", "--", "-.", ":", "-", "--", "-.")
 COLOURS = ("#0072b2", "#56b4e9", "#999999", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#000000")
+_ORDER = ("-", "--", ":", "-.")
+
+
+def looks() -> Iterator[tuple[str, str]]:
+    """Give up to 32 lines a style and a colour each; when the colours come round again, the styles are others."""
+    for turn in range(len(_ORDER)):
+        for style, colour in zip(STYLES, COLOURS, strict=True):
+            yield _ORDER[(_ORDER.index(style) + turn) % len(_ORDER)], colour
 
 
 def draw_curves(contestants: Sequence[Tuned], path: Path, *, from_loss: float | None = None) -> None:
@@ -19,7 +27,7 @@ def draw_curves(contestants: Sequence[Tuned], path: Path, *, from_loss: float | 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2, sharey=True)
-    for contestant, style, colour in zip(contestants, STYLES, COLOURS, strict=False):
+    for contestant, (style, colour) in zip(contestants, looks(), strict=False):
         curves = [record["curve"] for record in contestant.records]
         for axes, name, unit in zip(panels, ("tokens", "seconds"), (1e-6, 1.0), strict=True):
             for curve in curves:
@@ -55,7 +63,7 @@ def draw_sweeps(contestants: Sequence[Tuned], path: Path) -> None:
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for contestant, style, colour in zip(contestants, STYLES, COLOURS, strict=False):
+    for contestant, (style, colour) in zip(contestants, looks(), strict=False):
         axes.plot(
             list(contestant.sweep),
             list(contestant.sweep.values()),
@@ -78,12 +86,13 @@ def draw_lengths(contestants: Sequence[Tuned], path: Path, *, trained_at: int, m
     Args:
         matched: Loss of a model trained at each length, measured there.
     """
-    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    figure = Figure(figsize=(9, 6.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for contestant, style, colour in zip(contestants, STYLES, COLOURS, strict=False):
+    for contestant, (style, colour) in zip(contestants, looks(), strict=False):
         losses = contestant.losses_by_length()
-        axes.plot(list(losses), list(losses.values()), f"o{style}", color=colour, label=contestant.label, markersize=3)
+        label = contestant.label.replace("`", "")
+        axes.plot(list(losses), list(losses.values()), f"o{style}", color=colour, label=label, markersize=3)
     if matched:
         axes.plot(list(matched), list(matched.values()), "k*", label="recommended, trained at that length")
     axes.axvline(trained_at, color="black", alpha=0.3, linewidth=1)
@@ -93,7 +102,7 @@ def draw_lengths(contestants: Sequence[Tuned], path: Path, *, trained_at: int, m
     axes.set_xlabel(f"tokens in a row (training: {trained_at})")
     axes.set_ylabel("validation loss (nats per masked token)")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=120)
 
 

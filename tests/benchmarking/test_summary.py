@@ -81,6 +81,14 @@ def test_the_padding_table_counts_real_tokens():
     assert cells(table, "bert")[4:] == ["8 (8 ... 8)", "-", "-"]
 
 
+@pytest.mark.parametrize(
+    ("other", "compared"), [("modernbert", True), ("bert", True), ("earlier", True), ("flash-quad", False)]
+)
+def test_speed_ups_are_told_where_there_is_something_to_compare_with(other, compared):
+    text = format_results(Results([timing("flash"), timing(other)], [], []))
+    assert ("Speed-ups, median" in text) is compared
+
+
 def test_a_table_is_aligned_markdown():
     assert markdown_table(["name", "n"], [["a", "10"], ["longer", "5"]], texts={0}).splitlines() == [
         "| name   |  n |",

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from figures import looks
 from generated_page import fill_tables
 from page import DOCS, PAGE, RECORDS
 from runs import read_records
@@ -29,3 +30,8 @@ def test_a_table_that_was_changed_by_hand_is_written_anew(text):
     changed = re.sub(r"\| FLASH-Quad \|.*", "| FLASH-Quad | 0 |", text, count=1)
     assert changed != text
     assert fill_tables(changed, TABLES, read_records(RECORDS)) == text
+
+
+def test_no_two_lines_of_a_figure_look_the_same():
+    drawn = list(looks())
+    assert len(drawn) == len(set(drawn)) == 32

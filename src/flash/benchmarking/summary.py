@@ -44,6 +44,11 @@ def fastest_peer(best: dict[str, Timing]) -> Timing | None:
     return max(peers, key=_pace, default=None)
 
 
+def has_others(rows: Iterable[Timing]) -> bool:
+    """Say whether there is a model of transformers or the earlier code among them, to be compared with."""
+    return any(row.parsed.stem == EARLIER or not FAMILIES[row.parsed.family].gated for row in rows)
+
+
 def lengths_of(rows: Sequence[Timing], mode: str) -> list[int]:
     """Return the lengths of a mode in order."""
     return sorted({row.length for row in rows if row.mode == mode})

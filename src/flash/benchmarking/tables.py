@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from flash.benchmarking.benchmark import Results
 from flash.benchmarking.records import Memory, Padding, Point, Timing, spread
-from flash.benchmarking.summary import EARLIER, TRANSFORMER, best_of, fastest_peer, lengths_of, speed_up
+from flash.benchmarking.summary import EARLIER, TRANSFORMER, best_of, fastest_peer, has_others, lengths_of, speed_up
 
 P = TypeVar("P", bound=Point)
 MIB = 1 << 20
@@ -24,9 +24,12 @@ def format_results(results: Results) -> str:
             f"{one.rounds} rounds; ratio: to {one.baseline}, round by round; products: share of the rate of a large "
             "matrix product in the same rounds.",
             timing_table(results.timings),
-            "Speed-ups, median [quartiles]; each at the better of its dtypes.",
-            speed_up_table(results.timings),
         ]
+        if has_others(results.timings):
+            parts += [
+                "Speed-ups, median [quartiles]; each at the better of its dtypes.",
+                speed_up_table(results.timings),
+            ]
     if results.memories:
         parts += ["Peak memory of a step, MiB above what is held before it.", memory_table(results.memories)]
     if results.paddings:
