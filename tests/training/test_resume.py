@@ -243,6 +243,17 @@ def test_a_named_checkpoint_that_is_not_whole_is_refused(run, whole, tmp_path):
         run(tmp_path / "out", resume_from_checkpoint=str(broken))
 
 
+def test_a_run_that_began_before_presets_named_a_pooling_goes_on(run, whole, tmp_path):
+    checkpoint = stopped_after(3, whole, tmp_path) / "checkpoint-3"
+    before = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    del before["classifier_pooling"]
+    (checkpoint / "config.json").write_text(json.dumps(before), encoding="utf-8")
+    config = SETTINGS["config"] | {"classifier_pooling": "mean"}
+    out = run(checkpoint.parent, config=config, max_steps=4)
+    after = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    assert after["classifier_pooling"] == "mean"
+
+
 @pytest.mark.parametrize(
     ("setting", "value"), [("hidden_size", 64), ("num_hidden_layers", 3), ("norm_type", "layer_norm")]
 )

@@ -42,8 +42,9 @@ from flash.training.progress import TokenProgressCallback
 from flash.training.report import draw_curves, write_model_card
 from flash.training.trainer import MaskedLMTrainer, MaskEpochCallback
 
-# Settings of a configuration that say how a model is run; the Trainer itself switches off use_cache.
-HOW_NOT_WHAT = ("use_cache", "gradient_checkpointing")
+# Settings of a configuration that say how a model is run; the Trainer itself switches off use_cache. What a classifier
+# reads is nothing to pretraining: a run that began before presets named it goes on.
+HOW_NOT_WHAT = ("use_cache", "gradient_checkpointing", "classifier_pooling")
 
 logger = logging.getLogger(__name__)
 
