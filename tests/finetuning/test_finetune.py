@@ -13,7 +13,7 @@ from flash.finetuning.finetune import _best_run, finetune, study_summary
 from flash.finetuning.run import Run
 from flash.finetuning.scoring import Finetuned
 
-from toy_tasks import TASK_OF, checkpoint, rows_of, task_folder, toy_finetuning, write_rows
+from toy_tasks import TASK_OF, checkpoint, peer, rows_of, task_folder, toy_finetuning, write_rows
 
 # the loss of new weights, or the score of a guess, that a model which has learned something is beyond
 BETTER_THAN = {
@@ -196,6 +196,20 @@ def test_another_study_is_not_mixed_in(start, tmp_path):
         finetune(small_study(start, tmp_path, num_train_epochs=3), command="")
     study = finetune(small_study(start, tmp_path, num_train_epochs=3, overwrite_output_dir=True), command="")
     assert study.metrics["dev"]
+
+
+def test_the_folder_keeps_the_pooling_that_was_asked_for(start, tmp_path):
+    study = finetune(small_study(start, tmp_path, classifier_pooling="mean"), command="")
+    assert json.loads((study.folder / "config.json").read_text(encoding="utf-8"))["classifier_pooling"] == "mean"
+    scores = Finetuned(study.folder).evaluate(tmp_path / "data/dev.json")
+    assert scores["accuracy"] == pytest.approx(study.metrics["dev"]["accuracy"]["mean"], abs=1e-6)
+
+
+def test_a_pooling_that_the_model_does_not_have_is_refused_before_anything_is_done(tmp_path):
+    model = peer(tmp_path / "model", "bert")
+    with pytest.raises(InputError, match="pools in one way only"):
+        finetune(small_study(model, tmp_path, classifier_pooling="mean", baselines=True), command="")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(start, tmp_path):

@@ -2,10 +2,12 @@
 
 import json
 import logging
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import EuroBertConfig
 
 from flash.errors import InputError
 from flash.finetuning.finetune import finetune
@@ -71,6 +73,7 @@ def test_a_classifier_reads_what_is_asked_for(architecture, tmp_path):
         ("bert", "tnews", "mean", "--classifier_pooling mean: a bert model .* pools in one way only; leave it out"),
         ("bert", "cluener", "mean", "--classifier_pooling mean: cluener asks about single tokens"),
         ("flash_quad", "tnews", "max", "--classifier_pooling max: not for a flash_quad model: .*'cls_plus_mean'"),
+        ("modernbert", "tnews", "cls_plus_mean", "--classifier_pooling cls_plus_mean: not for a modernbert model: "),
     ],
 )
 def test_a_way_of_pooling_that_a_model_does_not_have_is_refused(architecture, task, pooling, message, tmp_path):
@@ -78,6 +81,17 @@ def test_a_way_of_pooling_that_a_model_does_not_have_is_refused(architecture, ta
     problem = problem_of(load_task(task), ("a", "b"))
     with pytest.raises(InputError, match=message):
         load_task_model(str(folder), problem, {}, max_length=32, classifier_pooling=pooling)
+
+
+def test_an_architecture_that_checks_no_pooling_itself_is_asked_for_its_own_only(tmp_path):
+    folder = tmp_path / "model"
+    EuroBertConfig(num_hidden_layers=1, hidden_size=16, intermediate_size=16, num_attention_heads=1).save_pretrained(
+        folder
+    )
+    load = partial(load_task_model, str(folder), classification(), {}, max_length=8, from_scratch=True)
+    with pytest.raises(InputError, match=r"--classifier_pooling cls: not for a eurobert model, .* bos, mean, late"):
+        load(classifier_pooling="cls")
+    assert load(classifier_pooling="mean").model(torch.tensor([[5, 6]])).logits.shape == (1, 2)
 
 
 @pytest.mark.parametrize("architecture", ["flash_quad", "bert", "modernbert"])

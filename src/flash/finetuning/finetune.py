@@ -57,7 +57,12 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     # what is wrong with the model shows now, and not after minutes
     max_length = data.problem.task.max_length
     loaded = load_task_model(
-        args.model, data.problem, data.label_names, max_length=max_length, from_scratch=args.from_scratch
+        args.model,
+        data.problem,
+        data.label_names,
+        max_length=max_length,
+        from_scratch=args.from_scratch,
+        classifier_pooling=args.classifier_pooling,
     )
     if loaded.head_replaced:
         logger.warning(

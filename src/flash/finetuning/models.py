@@ -26,6 +26,8 @@ from flash.packaged import packaged_or_named
 
 # models whose position limit is not one: docs/decisions/0001
 _NO_LIMIT = ("flash_quad", "flash", "gau_alpha")
+# poolings of configurations that take any text, and of which the model fails at the first batch
+_UNCHECKED_POOLINGS = {"eurobert": ("bos", "mean", "late")}
 
 
 def load_task_tokenizer(name: str) -> PreTrainedTokenizerFast:
@@ -137,6 +139,12 @@ def _set_pooling(config: PreTrainedConfig, pooling: str, problem: Problem, name:
     if not hasattr(config, "classifier_pooling"):
         raise InputError(
             f"--classifier_pooling {pooling}: a {config.model_type} model ({name}) pools in one way only; leave it out"
+        )
+    there = _UNCHECKED_POOLINGS.get(config.model_type, (pooling,))
+    if pooling not in there:
+        raise InputError(
+            f"--classifier_pooling {pooling}: not for a {config.model_type} model, whose ways are {', '.join(there)}; "
+            "pass mean, or leave it out"
         )
     try:
         config.classifier_pooling = pooling
