@@ -28,6 +28,19 @@ def entity_problem():
     return problem_of(load_task("cluener"), ("a", "b"))
 
 
+def certain_tags(tags):
+    """Logits that leave no doubt of the tags of each window, padded as Trainer does."""
+    logits = np.full((len(tags), max(map(len, tags)), 5), -100.0)
+    for window, row in zip(logits, tags, strict=True):
+        window[: len(row)] = 30.0 * np.eye(5)[row]
+    return logits
+
+
+def certain_labels(encoded):
+    """Logits that leave no doubt of the labels."""
+    return certain_tags([[max(tag, 0) for tag in row["labels"]] for row in encoded.features.rows])
+
+
 @st.composite
 def entities_of(draw, text):
     """Entities of the text that do not overlap."""
@@ -62,8 +75,7 @@ def byte_level_tokenizer():
 def test_tags_of_bytes_give_the_entities_back(text, entities, byte_level_tokenizer):
     problem = entity_problem()
     encoded = problem.encode([EntityExample(0, text, entities)], byte_level_tokenizer, 64)
-    tags = [[max(tag, 0) for tag in row["labels"]] for row in encoded.features.rows]
-    assert problem.answers(tags, encoded).predictions == [entities]
+    assert problem.answers(certain_labels(encoded), encoded).predictions == [entities]
 
 
 @settings(deadline=None, max_examples=60)
@@ -73,9 +85,8 @@ def test_tags_give_the_entities_back(data, length, max_length, tokenizer):
     example = EntityExample(0, text, data.draw(entities_of(text)))
     problem = entity_problem()
     encoded = problem.encode([example], tokenizer, max_length)
-    tags = [[max(tag, 0) for tag in row["labels"]] for row in encoded.features.rows]
-    assert all(len(row) <= max_length for row in tags)
-    (found,) = problem.answers(tags, encoded).predictions
+    assert all(len(row["labels"]) <= max_length for row in encoded.features.rows)
+    (found,) = problem.answers(certain_labels(encoded), encoded).predictions
     # an entity that is longer than a window's reach may come back in parts; shorter ones whole
     assert set(found) >= {entity for entity in example.entities if entity.end - entity.start <= max_length // 4 - 1}
     covered = {place for entity in found for place in range(entity.start, entity.end)}
@@ -87,17 +98,21 @@ def test_of_overlapping_entities_the_longest_is_tagged_and_the_others_are_counte
     problem = entity_problem()
     for entities in ((inner, outer, apart, apart), (outer, inner, Entity(3, 4, "a"), apart)):
         encoded = problem.encode([EntityExample(0, "今天的天气很", entities)], tokenizer, 32)
-        tags = [[max(tag, 0) for tag in row["labels"]] for row in encoded.features.rows]
-        assert problem.answers(tags, encoded).predictions == [(outer, apart)]
+        assert problem.answers(certain_labels(encoded), encoded).predictions == [(outer, apart)]
         assert encoded.overlapping == len(set(entities)) - 2
 
 
-def test_a_tag_that_goes_on_without_a_beginning_opens_an_entity(tokenizer):
+def test_an_entity_of_which_the_model_doubts_the_label_comes_back_whole(tokenizer):
     problem = entity_problem()
     encoded = problem.encode([EntityExample(0, "今天的天气", None)], tokenizer, 32)
-    tags = [[0, 2, 2, 4, 3, 0, 0]]  # I-a I-a I-b B-b O
-    (found,) = problem.answers(tags, encoded).predictions
-    assert found == (Entity(0, 2, "a"), Entity(2, 3, "b"), Entity(3, 4, "b"))
+    probabilities = np.full((1, 7, 5), 0.01)  # O B-a I-a B-b I-b
+    probabilities[0, 1:4, 0] = 0.05
+    probabilities[0, 1, [1, 3]] = 0.6, 0.3
+    probabilities[0, 2, [2, 4]] = 0.3, 0.6  # token by token this would be an a, and a b without its beginning
+    probabilities[0, 3, [2, 4]] = 0.3, 0.6
+    probabilities[0, [0, 4, 5, 6], 0] = 0.9
+    logits = problem.reduce_logits(torch.tensor(probabilities).log()).numpy()
+    assert problem.answers(logits, encoded).predictions == [(Entity(0, 3, "b"),)]
 
 
 def test_where_windows_overlap_the_one_in_whose_middle_a_token_stands_says(tokenizer):
@@ -108,7 +123,7 @@ def test_where_windows_overlap_the_one_in_whose_middle_a_token_stands_says(token
     tags = [[0] * len(window.offsets) for window in encoded.windows]
     for row in tags:
         row[1], row[2], row[-3], row[-2] = 1, 2, 1, 2
-    (found,) = problem.answers(tags, encoded).predictions
+    (found,) = problem.answers(certain_tags(tags), encoded).predictions
     first, last = encoded.windows[0].offsets[1], encoded.windows[-1].offsets[-2]
     assert [(entity.start, entity.end) for entity in found] == [
         (first[0], encoded.windows[0].offsets[2][1]),

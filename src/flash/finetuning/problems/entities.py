@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, PreTrainedTokenizerFast
 
 from flash.finetuning.problems.problem import Answers, Collator, Encoded, Features, Problem, all_answered
+from flash.finetuning.problems.tag_sequences import likeliest_tags
 from flash.tasks.examples import Entity, EntityExample
 from flash.tasks.metrics import entity_scores
 
@@ -84,22 +86,31 @@ class EntityProblem(Problem):
         )
 
     def reduce_logits(self, logits: Tensor) -> Tensor:
-        """Keep the best tag of each token."""
-        return logits.argmax(dim=-1)
+        """Keep log probabilities, in half precision: there is one for each token and tag of the file."""
+        return logits.float().log_softmax(dim=-1).half()
 
     def answers(self, logits: np.ndarray, encoded: Encoded) -> Answers:
-        """Join tags to entities; where windows overlap, the one in which the token stands farther from an end says."""
+        """Join the likeliest tags to entities.
+
+        Where windows overlap, the one in which the token stands farther from an end says.
+
+        Args:
+            logits: Of all windows, (windows, tokens, tags), padded at the end.
+            encoded: The windows, and whose they are.
+        """
+        places = [_places_that_say(window) for window in encoded.windows]
+        owners = [window.owner for window in encoded.windows]
+        found = likeliest_tags(
+            [rows[kept] for rows, kept in zip(logits, places, strict=True)],
+            may_go_on=[owner == before for before, owner in pairwise([None, *owners])],
+        )
         tags: list[dict[tuple[int, int], tuple[int, int]]] = [{} for _ in encoded.examples]
-        for window, row in zip(encoded.windows, logits, strict=True):
-            last, before = len(window.offsets) - 1, None
-            for place, (span, tag) in enumerate(zip(window.offsets, row, strict=False)):
-                if span[0] == span[1] or span == before:
-                    continue  # of several tokens of one character the first one says
-                before = span
-                depth = min(place, last - place)
-                known = tags[window.owner].get(tuple(span))
-                if known is None or depth > known[0]:
-                    tags[window.owner][tuple(span)] = (depth, int(tag))
+        for window, kept, of_window in zip(encoded.windows, places, found, strict=True):
+            last, of_text = len(window.offsets) - 1, tags[window.owner]
+            for place, tag in zip(kept, of_window, strict=True):
+                span, depth = tuple(window.offsets[place]), min(place, last - place)
+                if span not in of_text or depth > of_text[span][0]:
+                    of_text[span] = (depth, int(tag))
         predictions = [
             tuple(_stripped(entity, example.text) for entity in self._entities(_in_order(of_text)))
             for of_text, example in zip(tags, encoded.examples, strict=True)
@@ -117,7 +128,7 @@ class EntityProblem(Problem):
             if goes_on:
                 end = span[1]
             elif tag > 0:
-                # an I- without its B- opens an entity as well
+                # where windows meet, an I- may stand without its B-; it opens an entity as well
                 label, start, end = (tag - 1) // 2, *span
         return entities
 
@@ -129,6 +140,12 @@ class EntityProblem(Problem):
         """Count the entities that were missed or made up."""
         pairs = zip(answers.predictions, encoded.examples, strict=True)
         return [float(len(set(found) ^ set(example.entities or ()))) for found, example in pairs]
+
+
+def _places_that_say(window: _Window) -> list[int]:
+    """Leave out tokens without characters; of several tokens of one character the first one says."""
+    spans = [tuple(span) for span in window.offsets]
+    return [place for place, span in enumerate(spans) if span[0] < span[1] and (place == 0 or span != spans[place - 1])]
 
 
 def without_overlaps(entities: Sequence[Entity]) -> list[Entity]:
