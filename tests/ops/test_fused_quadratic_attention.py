@@ -1,26 +1,20 @@
 """The Triton kernels, on a CUDA device where there is one, else in Triton's interpreter, which is exact in float32."""
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from flash.errors import InputError
-from flash.ops.quadratic_attention import quadratic_attention
-from flash.ops.relative_bias import toeplitz_bias
-from flash.ops.visibility import visible_pairs
 
 from helpers import FLOAT32, normal, relative_error
+from kernel_batches import DEVICE, batch, by_reference, cast, with_gradients
 
 pytest.importorskip("triton", reason="the kernels need triton")
 
 from flash.ops.quadratic_attention import fused, kernels_tuning, materialized
 from flash.ops.quadratic_attention.kernels_tuning import TILINGS
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # the interpreter's products in half precision are wrong
 HALF = [pytest.param(dtype, marks=pytest.mark.gpu) for dtype in (torch.bfloat16, torch.float16)]
 ON_GPU = pytest.mark.skipif(DEVICE.type != "cuda", reason="half-precision products need a CUDA device")
@@ -29,78 +23,6 @@ ON_GPU = pytest.mark.skipif(DEVICE.type != "cuda", reason="half-precision produc
 @pytest.fixture(params=[fused, materialized], ids=["fused", "materialized"])
 def implementation(request):
     return request.param.squared_relu_attention
-
-
-@dataclass
-class Batch:
-    """Float64 inputs of packed sequences, and what goes with them."""
-
-    inputs: list[Tensor]
-    lengths: list[int]
-    options: dict[str, Any]
-
-    @property
-    def bounds(self) -> dict[str, Any]:
-        cumulative = torch.tensor([0, *self.lengths]).cumsum(0).int().to(DEVICE)
-        return {"cumulative_lengths": cumulative, "longest": max(self.lengths, default=0)}
-
-
-def batch(lengths, *, s=5, e=12, bias=False, key_mask=False, rows=False, seed=0, dtype=torch.float32, **options):
-    """Draw inputs that ``dtype`` holds exactly."""
-    tokens = sum(lengths)
-    inputs = [normal(tokens, width, seed=seed + place) for place, width in enumerate((s, s, e))]
-    if bias:
-        # fewer distances than the longest sequence has; to be divided by its sum, a row must have some weight
-        inputs.append(normal(2 * 20 - 1, seed=seed + 3) + (6.0 if options.get("row_sum") else 0.5))
-    options |= {"scale": 0.7, "divisor": 3.0}
-    if rows:
-        options |= {"scale": normal(tokens, seed=seed + 4).abs() + 0.1, "divisor": normal(tokens, seed=5).abs() + 1.0}
-    if key_mask:
-        options["key_mask"] = normal(tokens, seed=seed + 6) > -0.5
-    return Batch([tensor.to(dtype).double() for tensor in inputs], lengths, options)
-
-
-def cast(options, dtype):
-    """Put the options on the device, and float64 numbers into ``dtype``."""
-    return {
-        name: given.to(DEVICE, dtype if given.is_floating_point() else given.dtype) if torch.is_tensor(given) else given
-        for name, given in options.items()
-    }
-
-
-def by_reference(*inputs, lengths, causal=False, key_mask=None, **options):
-    """Run the definition over one sequence after the other."""
-    query, key, value, *bias = inputs
-    outputs, start = [], 0
-    for length in lengths:
-        own = slice(start, start + length)
-        start += length
-        pairs = visible_pairs(
-            length,
-            length,
-            device=query.device,
-            causal=causal,
-            key_mask=None if key_mask is None else key_mask[None, own],
-        )
-        if length:
-            output, _ = quadratic_attention(
-                query[None, own],
-                key[None, own],
-                value[None, own],
-                toeplitz_bias(bias[0], length) if bias else None,
-                pairs=pairs,
-                **{name: given[None, own] if torch.is_tensor(given) else given for name, given in options.items()},
-            )
-            outputs.append(output[0])
-    return torch.cat(outputs)
-
-
-def with_gradients(function, inputs, dtype, **options):
-    """Return the output and the gradients of a weighted sum of it."""
-    leaves = [tensor.to(DEVICE, dtype).requires_grad_() for tensor in inputs]
-    output = function(*leaves, **options)
-    weight = normal(*output.shape, seed=9).to(torch.bfloat16).to(DEVICE, dtype)
-    return [output.detach(), *torch.autograd.grad(output, leaves, weight)]
 
 
 def assert_errs_like_reference(implementation, given, dtype=torch.float32):
@@ -400,53 +322,3 @@ def test_what_the_kernels_cannot_compute_is_refused(implementation, changes, mes
     arguments = {name: x.to(DEVICE) if torch.is_tensor(x) else x for name, x in wrong(**changes).items()}
     with pytest.raises(InputError, match=message):
         implementation(**arguments)
-
-
-def compiled_inputs():
-    given = batch([40, 12], bias=True, row_sum=True, key_mask=True)
-    options = given.bounds | cast(given.options, torch.float32)
-    return given, options
-
-
-def test_compiling_sees_one_operation_and_changes_no_bit(implementation, without_shape_checks):
-    given, options = compiled_inputs()
-    graphs = []
-
-    def backend(graph, inputs):
-        graphs.append(graph)
-        return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
-
-    compiled = torch.compile(lambda *inputs: 2 * implementation(*inputs, **options), fullgraph=True, backend=backend)
-    actual = with_gradients(compiled, given.inputs, torch.float32)
-    expected = with_gradients(lambda *inputs: 2 * implementation(*inputs, **options), given.inputs, torch.float32)
-    for ours, true in zip(actual, expected, strict=True):
-        assert torch.equal(ours, true)
-    (graph,) = graphs
-    assert sum("squared_relu_attention" in str(node.target) for node in graph.graph.nodes) == 1
-
-
-def test_exporting_for_any_number_of_tokens(implementation, without_shape_checks):
-    class Attention(torch.nn.Module):
-        def forward(self, query, key, value, cumulative_lengths):
-            bounds = {"cumulative_lengths": cumulative_lengths, "longest": query.shape[0]}
-            return implementation(query, key, value, scale=0.5, divisor=2.0, **bounds)
-
-    def inputs(lengths):
-        given = batch(lengths)
-        return (*(tensor.to(DEVICE, torch.float32) for tensor in given.inputs), given.bounds["cumulative_lengths"])
-
-    tokens = {0: torch.export.Dim("tokens", min=2, max=4096)}
-    exported = torch.export.export(Attention(), inputs([20, 12]), dynamic_shapes=(tokens, tokens, tokens, None))
-    other = inputs([5, 40])
-    assert torch.equal(exported.module()(*other), Attention()(*other))
-
-
-@pytest.mark.parametrize("row_sum", [False, True])
-def test_the_operators_keep_the_contract_of_pytorch(row_sum, without_shape_checks):
-    given = batch([9, 4], bias=True, e=8)
-    leaves = [tensor.to(DEVICE, torch.float32).requires_grad_() for tensor in given.inputs]
-    numbers = [torch.full((13,), number, device=DEVICE) for number in (0.7, 3.0)]
-    bounds = given.bounds
-    for module in (fused, materialized):
-        arguments = (*leaves, None, bounds["cumulative_lengths"], *numbers, bounds["longest"], row_sum, False)
-        torch.library.opcheck(module._operator, arguments)
