@@ -136,13 +136,15 @@ def variants(
     contestant: str = "flash-quad",
 ) -> list[Run]:
     """Change one thing of a contestant at a time: two seeds, half the comparison's steps."""
-    runs = []
+    first_seed: list[Run] = []
+    others: list[Run] = []
     for change, of_model in [(change, True) for change in settings] + [(change, False) for change in training]:
         first = Run(contestant, "3M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS // 2)
         first = replace(first, settings=as_pairs(change)) if of_model else replace(first, training=as_pairs(change))
         rates = VARIANT_RATES[change.get("muon", True)]
-        runs += [replace(first, learning_rate=rate) for rate in rates] + other_seeds(records, first, rates, SEEDS[1:2])
-    return runs
+        first_seed += [replace(first, learning_rate=rate) for rate in rates]
+        others += other_seeds(records, first, rates, SEEDS[1:2])
+    return first_seed + others
 
 
 # What might cost FLASH-Quad at long rows what it does not at short ones; ``bias_slope`` begins with near tokens.
@@ -152,6 +154,7 @@ LONG_VARIANTS: tuple[dict[str, Any], ...] = (
     {"relative_bias": "toeplitz", "bias_slope": 0.25},
     {"attention_function": "softmax"},
     {"expansion_factor": 1, "num_hidden_layers": 15},
+    {"own_value": True},
 )
 LONG_RATE = 1e-2  # the best of confirmation-2048
 
@@ -160,6 +163,11 @@ def long_rows(records: Records) -> list[Run]:
     """Change one thing of FLASH-Quad at rows of 2,048 tokens."""
     first = Run("flash-quad", "3M", LONG_RATE, seed=SEEDS[0], steps=STEPS, length=2048)
     return [replace(first, settings=as_pairs(change)) for change in LONG_VARIANTS]
+
+
+def longer(records: Records) -> list[Run]:
+    """Train at rows of 2,048 tokens for twice as long, to see whether what arises in the first steps remains."""
+    return [Run(contestant, "3M", LONG_RATE, seed=SEEDS[0], steps=2 * STEPS, length=2048) for contestant in LONG]
 
 
 EVALUATED_LENGTHS = (16, 32, 64, 256, 512, 1024, 2048)
@@ -203,6 +211,7 @@ STUDIES: dict[str, Callable[[Records], list[Run]]] = {
     "training": lambda records: variants(records, (), TRAININGS),
     "outer-norms": lambda records: variants(records, OUTER_NORMS),
     "settings-2048": long_rows,
+    "longer-2048": longer,
     "tricks": lambda records: variants(records, TRICKS, contestant="transformer-tricks"),
     "lengths": lengths,
 }
