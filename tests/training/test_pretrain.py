@@ -245,6 +245,13 @@ def test_an_initial_model_is_gone_on_from(train, toy_run, toy_dataset):
     assert "model  " not in result_summary(result)
 
 
+def test_scoring_held_out_rows_needs_no_rows_to_train_on(train, toy_run, toy_dataset):
+    settings = {"do_eval": True, "do_train": False, "init_model": str(toy_run), "config": None}
+    nowhere, _ = train(**settings, train_dir="nowhere", validation_dir=str(toy_dataset), validation_split=0.0)
+    expected, _ = train(**settings, validation_dir=str(toy_dataset), validation_split=0.0)
+    assert nowhere.metrics["eval_loss"] == expected.metrics["eval_loss"]
+
+
 def test_an_initial_model_brings_its_own_settings(train, toy_run):
     with pytest.raises(InputError, match=r"--config is for a new model; --init_model brings its own settings"):
         train(init_model=str(toy_run))

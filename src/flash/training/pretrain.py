@@ -109,7 +109,8 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(MaskEpochCallback(train_rows))
+    if train_rows is not None:
+        trainer.add_callback(MaskEpochCallback(train_rows))
     trainer.add_callback(TokenProgressCallback(show_bar=sys.stderr.isatty() and not args.disable_tqdm))
     for callback in reporting_callbacks:
         trainer.add_callback(callback)
@@ -118,7 +119,7 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
         tensorboard.logging_dir = str(logging_dir)  # it opens the folder anew for what is logged after training
         trainer.add_callback(tensorboard)
 
-    if args.do_train:
+    if train_rows is not None:
         # only now, when nothing can be found wrong with the arguments any more
         if trainer.is_world_process_zero():
             if checkpoint is not None:
@@ -138,7 +139,7 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
         logging_dir=logging_dir,
         metrics=metrics,
     )
-    if args.do_train:
+    if train_rows is not None:
         with saying_how_to_go_on(result.model_dir):
             trainer.save_model()
         if trainer.is_world_process_zero():
@@ -245,14 +246,16 @@ def _check_same_optimizer(checkpoint: Path, *, muon: bool) -> None:
 
 def _load_rows(
     args: PretrainingArguments, tokenizer: PreTrainedTokenizerBase
-) -> tuple[NumberedRows, NumberedRows | None]:
-    train = _open_rows(args.train_dir, args, tokenizer)
+) -> tuple[NumberedRows | None, NumberedRows | None]:
+    """Open what the run needs: rows to train on only where it trains."""
     if args.validation_dir is not None:
-        return _as_dataset(train), _as_dataset(_open_rows(args.validation_dir, args, tokenizer))
+        validation = _as_dataset(_open_rows(args.validation_dir, args, tokenizer))
+        return _as_dataset(_open_rows(args.train_dir, args, tokenizer)) if args.do_train else None, validation
+    rows = _open_rows(args.train_dir, args, tokenizer)
     if args.validation_split == 0:
-        return _as_dataset(train), None
-    train, validation = split_tail(train, args.validation_split)
-    return _as_dataset(train), _as_dataset(validation)
+        return _as_dataset(rows), None
+    train, validation = split_tail(rows, args.validation_split)
+    return _as_dataset(train) if args.do_train else None, _as_dataset(validation)
 
 
 def _open_rows(
