@@ -1,8 +1,10 @@
 """Files of every form give the same rows, and a broken line costs itself alone."""
 
+import bz2
 import csv
 import gzip
 import json
+import lzma
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -11,7 +13,7 @@ import zstandard
 
 from flash.corpus.records import Reject
 from flash.errors import InputError
-from flash.tasks.rows import read_rows
+from flash.tasks.rows import Row, read_rows
 
 ROWS = [{"text": "今天，很好", "label": "1"}, {"text": 'a "b"\tc', "label": "0"}, {"text": "两行\n一格", "label": "1"}]
 
@@ -97,13 +99,87 @@ def test_a_quotation_mark_that_is_not_closed_costs_its_line_alone(tmp_path):
         ("a.csv", b"\xef\xbb\xbf", "is empty"),
         ("a.txt", b"x", "ends in .json"),
         ("a.csv", "文本,标签\n好,1\n".encode("gb18030"), "a.csv:1 is not UTF-8"),
+        ("a.csv", b"text,label,label\nx,1,2\n", "has 2 columns 'label'"),
+        ("a.tsv", b"text\tlabel\ttext \nx\t1\t2\n", "has 2 columns 'text'"),
         ("a.parquet", b"no parquet", "is no Parquet file"),
         ("a.json.gz", b"no gzip", "cannot be read"),
+        ("a.json.xz", b"no xz", "cannot be read"),
+        ("a.json.zst", b"no zstd", "cannot be read"),
     ],
 )
 def test_a_file_that_is_nothing_of_the_kind_is_refused(name, content, message, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
+        list(read_rows(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [
+        ("gz", gzip.compress),
+        ("bz2", bz2.compress),
+        ("xz", lzma.compress),
+        ("zst", zstandard.ZstdCompressor(write_checksum=True).compress),
+    ],
+)
+def test_a_compressed_file_is_read_in_whole_or_refused(suffix, compress, tmp_path):
+    path = tmp_path / f"a.jsonl.{suffix}"
+    lines = [json.dumps({"number": number, "text": f"{number**5:x}"}) + "\n" for number in range(40_000)]
+    content = compress("".join(lines[:30_000]).encode()) + compress("".join(lines[30_000:]).encode())
+    path.write_bytes(content)
+    assert sum(isinstance(row, Row) for row in read_rows(path)) == 40_000
+    damaged = bytearray(content)
+    damaged[len(content) // 2 : len(content) // 2 + 40] = b"\xff" * 40
+    for other in (content[: len(content) // 2], bytes(damaged)):
+        path.write_bytes(other)
+        with pytest.raises(InputError, match="cannot be read"):
+            list(read_rows(path))
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_in_a_table_bytes_that_are_not_utf8_cost_their_line(separator, tmp_path):
+    lines = [f"文本{number}{separator}1\n".encode() for number in range(5)]
+    lines[2] = f"文本{separator}1\n".encode("gb18030")
+    path = tmp_path / ("a.csv" if separator == "," else "a.tsv")
+    path.write_bytes(f"text{separator} label\n".encode() + b"".join(lines))
+    found = list(read_rows(path))
+    (reject,) = [row for row in found if isinstance(row, Reject)]
+    assert (reject.reason, reject.line, reject.detail) == (
+        "broken_line",
+        4,
+        "this line is not UTF-8; save the file as UTF-8",
+    )
+    good = [row.values for row in found if isinstance(row, Row)]
+    assert good == [{"text": f"文本{number}", "label": "1"} for number in (0, 1, 3, 4)]
+
+
+def test_in_parquet_a_text_that_is_not_utf8_costs_its_row(tmp_path):
+    offsets, data = b"".join(place.to_bytes(4, "little") for place in (0, 1, 2, 3)), b"a\xffb"
+    texts = pa.Array.from_buffers(pa.string(), 3, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    pa.parquet.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    first, second, third = read_rows(tmp_path / "a.parquet")
+    assert (first, third) == (Row(1, {"text": "a"}), Row(3, {"text": "b"}))
+    assert isinstance(second, Reject)
+    assert (second.reason, second.line) == ("broken_line", 2)
+
+
+def test_parquet_that_is_damaged_or_has_two_columns_of_a_name_is_refused(tmp_path):
+    path = tmp_path / "a.parquet"
+    pa.parquet.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["label", "label"]), path)
+    with pytest.raises(InputError, match="has 2 columns 'label'"):
+        list(read_rows(path))
+    pa.parquet.write_table(pa.table({"text": ["a" * 1000] * 1000}), path)
+    content = bytearray(path.read_bytes())
+    content[10:60] = b"\xff" * 50
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="or a damaged one"):
+        list(read_rows(path))
+
+
+@pytest.mark.parametrize("name", ["train", "train.json"])
+def test_a_folder_in_the_place_of_a_file_is_named(name, tmp_path):
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"{name} is a folder; name the file in it"):
         list(read_rows(tmp_path / name))
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet
 
+from flash.corpus.byte_streams import HashedFile
+from flash.corpus.input_files import COMPRESSION_OF_SUFFIX, InputFile
 from flash.corpus.records import Reject
 from flash.errors import InputError
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+COMPRESSIONS = tuple(COMPRESSION_OF_SUFFIX)
 MOST_LINES_OF_RECORD = 1000
 
 # a field as long as a document; the module's own bound is 128 KiB
@@ -37,18 +39,19 @@ def read_rows(path: Path) -> Iterator[Row | Reject]:
     Raises:
         InputError: There is no such file, its suffix is unknown, it is empty, or as a whole not what its suffix says.
     """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name the file in it")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
     suffix = suffixes[-1] if suffixes else ""
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: a task's file ends in {', '.join(SUFFIXES)} (or that and {', '.join(COMPRESSIONS)})")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
     try:
-        with fsspec.open(str(path), "rb", compression="infer") as file:
-            content = file.read()
-    except (OSError, EOFError, ValueError) as error:
+        content = b"".join(HashedFile(InputFile(path, "json"), on_read=lambda count: None).chunks())
+    except OSError as error:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not content.removeprefix(b"\xef\xbb\xbf").strip():
         raise InputError(f"{path} is empty")
@@ -103,19 +106,45 @@ def _row(path: Path, number: int, value: Any) -> Row | Reject:
 
 
 def _separated(path: Path, content: bytes, separator: str) -> Iterator[Row | Reject]:
+    # a byte that is not UTF-8 costs its line, as in JSON lines
+    text = content.decode("utf-8-sig", "surrogateescape")
+    for row in _tsv(path, text) if separator == "\t" else _csv(path, text):
+        if isinstance(row, Row) and not _is_utf8("".join(row.values.values())):
+            yield Reject("broken_line", str(path), row.line, "this line is not UTF-8; save the file as UTF-8")
+        else:
+            yield row
+
+
+def _is_utf8(text: str) -> bool:
     try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise InputError(f"{path}:{line} is not UTF-8 ({error.reason}); save the file as UTF-8") from error
-    # in TSV a quotation mark is a character like any other
-    if separator == "\t":
-        yield from _tsv(path, text)
-        return
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _header(path: Path, names: Sequence[str]) -> list[str]:
+    """Check the names of the columns; white space around them is none of them."""
+    if not _is_utf8("".join(names)):
+        raise InputError(f"{path}:1 is not UTF-8; save the file as UTF-8")
+    names = [name.strip() for name in names]
+    _check_for_twins(path, names)
+    return names
+
+
+def _check_for_twins(path: Path, names: Sequence[str]) -> None:
+    """Refuse columns of one name, of which only one could be read; those without a name are none."""
+    twins = [name for name, count in Counter(names).items() if name and count > 1]
+    if twins:
+        raise InputError(f"{path} has {names.count(twins[0])} columns {twins[0]!r}; give each a name of its own")
+
+
+def _csv(path: Path, text: str) -> Iterator[Row | Reject]:
     lines = list(io.StringIO(text, newline=""))
-    header, place = _record(lines, 0)
-    if header is None:
+    first, place = _record(lines, 0)
+    if first is None:
         raise InputError(f"{path}:1: the first line must name the columns; it does not close a quotation mark")
+    header = _header(path, first)
     while place < len(lines):
         cells, end = _record(lines, place)
         if cells is None or len(cells) != len(header):
@@ -147,7 +176,7 @@ def _record(lines: list[str], start: int) -> tuple[list[str] | None, int]:
 def _tsv(path: Path, text: str) -> Iterator[Row | Reject]:
     # a quotation mark is a character like any other
     first, *others = (line.rstrip("\r\n") for line in io.StringIO(text, newline=""))
-    header = first.split("\t")
+    header = _header(path, first.split("\t"))
     for number, line in enumerate(others, start=2):
         if not line:
             continue
@@ -159,10 +188,17 @@ def _tsv(path: Path, text: str) -> Iterator[Row | Reject]:
             yield Reject("broken_line", str(path), number, detail)
 
 
-def _parquet(path: Path, content: bytes) -> Iterator[Row]:
+def _parquet(path: Path, content: bytes) -> Iterator[Row | Reject]:
     try:
-        table = pyarrow.parquet.read_table(pa.BufferReader(content))
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path} is no Parquet file: {' '.join(str(error).split())}") from error
-    for number, values in enumerate(table.to_pylist(), start=1):
-        yield Row(number, values)
+        table = pyarrow.parquet.ParquetFile(pa.BufferReader(content)).read()
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} is no Parquet file, or a damaged one: {' '.join(str(error).split())}") from error
+    _check_for_twins(path, table.column_names)
+    try:
+        yield from (Row(number, values) for number, values in enumerate(table.to_pylist(), start=1))
+    except UnicodeDecodeError:  # nothing was yielded: the whole table is read first
+        for number in range(len(table)):
+            try:
+                yield Row(number + 1, table.slice(number, 1).to_pylist()[0])
+            except UnicodeDecodeError as error:
+                yield Reject("broken_line", str(path), number + 1, f"this row is not UTF-8 ({error.reason})")
