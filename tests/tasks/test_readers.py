@@ -1,10 +1,14 @@
 """Rows of CLUE's files, as published, become examples; what is wrong with one is said."""
 
+from datetime import date
+
 import pytest
 
 from flash.tasks.examples import Answer, ChoiceExample, Entity, EntityExample, ReadingExample, TextExample
 from flash.tasks.readers import BadRowError, read_examples
 from flash.tasks.task import load_task
+
+PRONOUN = '{"span1_text": "他", "span1_index": 0, "span2_text": "她", "span2_index": 2}'
 
 
 def examples(task, row, answers=None):
@@ -22,6 +26,9 @@ def fault(task, row):
     [
         ("tnews", {"sentence": "甲", "label": 104, "id": 3}, TextExample(3, "甲", None, "104")),
         ("tnews", {"sentence": "甲"}, TextExample(7, "甲", None, None)),
+        ("tnews", {"sentence": "甲", "label": "104.0"}, TextExample(7, "甲", None, "104")),  # as pandas writes CSV
+        ("tnews", {"sentence": "甲", "id": date(2020, 1, 2)}, TextExample("2020-01-02", "甲", None, None)),
+        ("tnews", {"sentence": "甲", "id": float("nan")}, TextExample(7, "甲", None, None)),
         ("afqmc", {"sentence1": "甲", "sentence2": "乙", "label": "1"}, TextExample(7, "甲", "乙", "1")),
         ("csl", {"abst": "乙", "keyword": ["甲", "丙"], "label": "0", "id": 1}, TextExample(1, "甲；丙", "乙", "0")),
         ("stsb", {"sentence1": "甲", "sentence2": "乙", "label": "2.5"}, TextExample(7, "甲", "乙", 2.5)),
@@ -72,6 +79,11 @@ def test_a_row_becomes_an_example(task, row, expected):
         ("reading", {"context": "天很蓝", "question": "？", "answers": "蓝"}),
         ("reading", {"context": "天很蓝", "question": "？", "answers": '{"text": "蓝", "answer_start": 2}'}),
         ("choice", {"context": "天", "question": "色？", "candidates": '["红", "蓝"]', "answer": "1"}),
+        ("choice", {"context": "天", "question": "色？", "candidates": ["红", "蓝"], "answer": 1.0}),
+        ("choice", {"context": "天", "question": "色？", "candidates": ["红", "蓝"], "answer": "1.0"}),
+        ("c3", {"context": '["天", "地"]', "qas": '[{"question": "？", "choice": ["红", "蓝"], "answer": "红"}]'}),
+        ("chid", {"content": '["他#idiom1#。"]', "candidates": '["甲", "乙"]'}),
+        ("cluewsc", {"text": "他说她", "target": PRONOUN, "label": "true"}),
     ],
 )
 def test_cells_of_a_table_hold_what_json_does(task, row):
@@ -81,7 +93,22 @@ def test_cells_of_a_table_hold_what_json_does(task, row):
         EntityExample(7, "在北京", (Entity(1, 3, "地"),)),
         ReadingExample(7, "天很蓝", "？", (Answer("蓝", 2),)),
         ChoiceExample(7, "天", "色？", ("红", "蓝"), 1),
+        ChoiceExample(None, "天\n地", "？", ("红", "蓝"), 0),
+        ChoiceExample("#idiom1#", "他____。", "", ("甲", "乙"), None),
+        TextExample(7, "_他_说[她]", None, "true"),
     )
+
+
+def test_a_class_that_the_task_writes_with_a_point_stays_so():
+    task = load_task("text", labels=("1.0", "2.0"))
+    (example,) = read_examples(task, {"text": "甲", "label": "2.0"}, 0, {})
+    assert example == TextExample(0, "甲", None, "2.0")
+
+
+def test_questions_of_a_document_without_ids_are_numbered():
+    question = {"question": "天？", "answers": [{"text": "蓝", "answer_start": 2}]}
+    row = {"data": [{"paragraphs": [{"context": "天很蓝", "qas": [question, question]}]}]}
+    assert [example.id for example in examples("cmrc2018", row)] == [0, 1]
 
 
 def test_a_document_of_squad_gives_each_question_and_each_fault():
@@ -152,6 +179,21 @@ def test_each_blank_of_chid_is_asked_for_by_itself():
         ("choice", {"context": "甲", "question": "？", "candidates": ["乙", "丙"], "answer": 2}, "unknown_label"),
         ("choice", {"context": "甲", "question": "？", "candidates": ["乙", "丙"], "answer": "丁"}, "unknown_label"),
         ("chid", {"content": "没有空", "candidates": ["甲", "乙"], "answer": 0}, "broken_row"),
+        ("chid", {"content": [1, None], "candidates": ["甲", "乙"]}, "broken_row"),
+        ("chid", {"content": ["果\ud83d#idiom#"], "candidates": ["甲", "乙"]}, "broken_text"),
+        ("c3", {"context": ["果\ud83d"], "qas": []}, "broken_text"),
+        ("c3", {"context": ["甲", None], "qas": []}, "no_text"),
+        ("tnews", {"sentence": "甲", "label": "果\ud83d"}, "broken_text"),
+        ("tnews", {"sentence": "甲", "label": "1", "id": "果\ud83d"}, "broken_text"),
+        ("tnews", {"sentence": "甲", "label": b"1"}, "broken_row"),
+        ("stsb", {"sentence1": "甲", "sentence2": "乙", "label": 10**400}, "no_number"),
+        ("cluener", {"text": "甲乙", "label": {" ": {"乙": [[1, 1]]}}}, "broken_row"),
+        ("cluener", {"text": "甲乙", "label": {"果\ud83d": {"乙": [[1, 1]]}}}, "broken_text"),
+        (
+            "cluewsc",
+            {"text": "甲乙", "target": {"span1_text": "甲", "span1_index": 0.0, "span2_text": "乙", "span2_index": 1}},
+            "broken_row",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_row_is_said(task, row, reason):

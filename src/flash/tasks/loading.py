@@ -273,7 +273,7 @@ def _telling_columns(task: Task) -> tuple[str, ...]:
 
 def _note_label_name(split: Split, task: Task, row: Row, example: Example) -> None:
     name = row.values.get(task.label_name) if task.label_name else None
-    if name and isinstance(example, TextExample) and isinstance(example.label, str):
+    if name and str(name).isprintable() and isinstance(example, TextExample) and isinstance(example.label, str):
         split.label_names.setdefault(example.label, str(name))
 
 
@@ -285,7 +285,7 @@ def _answers_beside(path: Path, task: Task) -> dict[str, Any]:
     if not beside.is_file():
         return {}
     try:
-        answers = json.loads(beside.read_text(encoding="utf-8"))
+        answers = json.loads(beside.read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise InputError(f"{beside} holds no JSON: {error}") from error
     if not isinstance(answers, dict):

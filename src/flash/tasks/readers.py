@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from operator import index
 from typing import Any
 
 from flash.tasks.examples import Answer, ChoiceExample, Entity, EntityExample, Example, ReadingExample, TextExample
@@ -13,6 +14,7 @@ from flash.tasks.task import Task
 
 BLANK = "____"  # in the place of an idiom that was left out
 _IDIOM = re.compile(r"#idiom\d*#")
+_WITH_POINT = re.compile(r"-?\d+\.0")
 
 
 class BadRowError(Exception):
@@ -64,7 +66,7 @@ def _value_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, 
     if label not in (None, ""):
         try:
             value = float(label)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise BadRowError("no_number", f"{task.label} must be a number, got {_short(label)}") from error
         if not math.isfinite(value):
             raise BadRowError("no_number", f"{task.label} must be a finite number, got {label}")
@@ -72,10 +74,10 @@ def _value_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, 
 
 
 def _pronoun_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]) -> Iterator[Example]:
-    text, target = _text(row, task.texts[0]), row.get("target")
+    text, target = _text(row, task.texts[0]), _cell(row.get("target"))
     try:
-        spans = [(target[f"span{i}_index"], target[f"span{i}_text"]) for i in (1, 2)]  # type: ignore[index]
-        ends = [(start, start + len(mention)) for start, mention in spans]
+        spans = [(target[f"span{i}_index"], target[f"span{i}_text"]) for i in (1, 2)]
+        ends = [(index(start), index(start) + len(mention)) for start, mention in spans]
     except (KeyError, TypeError) as error:
         raise BadRowError("broken_row", "target must hold span1_index, span1_text, span2_index, span2_text") from error
     for (start, end), (_, mention) in zip(ends, spans, strict=True):
@@ -96,7 +98,7 @@ def _entity_row(task: Task, row: dict[str, Any], number: int, answers: dict[str,
     try:
         if isinstance(label, dict):  # CLUENER: {kind: {mention: [[first, last], ...]}}
             found = [
-                (Entity(place[0], place[1] + 1, kind), mention)
+                (Entity(place[0], place[1] + 1, _named(kind)), mention)
                 for kind, mentions in label.items()
                 for mention, places in mentions.items()
                 for place in places
@@ -124,9 +126,9 @@ def _entity_row(task: Task, row: dict[str, Any], number: int, answers: dict[str,
 
 
 def _named(label: object) -> str:
-    if label is None or label == "" or _is_no_number(label):
+    if label is None or not str(label).strip() or _is_no_number(label):
         raise BadRowError("broken_row", f"an entity needs a label, got {label!r}")
-    return str(label)
+    return _whole(str(label).strip(), "a label")
 
 
 def _squad_row(
@@ -144,7 +146,8 @@ def _squad_row(
         raise BadRowError(
             "broken_row", "data must hold articles with paragraphs with qas, as SQuAD has them"
         ) from error
-    for question, paragraph, name in nested:
+    for number_in_document, (question, paragraph, name) in enumerate(nested):
+        name = number_in_document if name is None else name
         try:
             yield _question(task, question, _text(paragraph, task.texts[0]), name)
         except BadRowError as error:
@@ -198,16 +201,17 @@ def _choice_row(task: Task, row: dict[str, Any], number: int, answers: dict[str,
 def _dialogue_row(
     task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]
 ) -> Iterator[Example | BadRowError]:
-    lines = row.get(task.texts[0])
-    context = "\n".join(map(str, lines)) if isinstance(lines, list) else _text(row, task.texts[0])
-    questions = row.get("qas")
+    column = task.texts[0]
+    lines = _cell(row.get(column))
+    context = "\n".join(_string(line, column) for line in lines) if isinstance(lines, list) else _text(row, column)
+    questions = _cell(row.get("qas"))
     if not isinstance(questions, list) or not all(isinstance(entry, dict) for entry in questions):
         raise BadRowError("broken_row", "qas must be a list of questions")
     for number_in_row, entry in enumerate(questions, start=1):
         try:
             candidates = _candidates(entry, task.candidates)
             answer = _chosen(entry.get(task.label), candidates)
-            yield ChoiceExample(entry.get(task.id), context, _text(entry, task.texts[1]), candidates, answer)
+            yield ChoiceExample(_id(task, entry, None), context, _text(entry, task.texts[1]), candidates, answer)
         except BadRowError as error:
             yield _of_question(number_in_row, error)
 
@@ -218,15 +222,17 @@ def _of_question(name: object, error: BadRowError) -> BadRowError:
 
 
 def _idiom_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]) -> Iterator[Example]:
-    content = row.get(task.texts[0])
+    column = task.texts[0]
+    content = _cell(row.get(column))
     candidates = _candidates(row, task.candidates)
-    for text in content if isinstance(content, list) else [_text(row, task.texts[0])]:
+    for given in content if isinstance(content, list) else [content]:
+        text = _string(given, column)
         tags = _IDIOM.findall(text)
         if not tags:
             raise BadRowError("broken_row", f"no #idiom# in {_short(text)}")
         for tag in tags:
             # one blank at a time is asked for; the others are blanks without a name
-            asked = _IDIOM.sub(lambda match, tag=tag: BLANK if match[0] == tag else "…", text)
+            asked = _IDIOM.sub("…", text.replace(tag, BLANK))
             named = tag != "#idiom#"
             label = answers.get(tag) if named else row.get(task.label)
             yield ChoiceExample(
@@ -248,8 +254,10 @@ _READERS: dict[str, Callable[[Task, dict[str, Any], int, dict[str, Any]], Iterat
 
 def _text(row: dict[str, Any], column: str) -> str:
     value = row.get(column)
-    if isinstance(value, list):  # keywords
-        value = "；".join(map(str, value))
+    return _string("；".join(map(str, value)) if isinstance(value, list) else value, column)  # a list of keywords
+
+
+def _string(value: Any, column: str) -> str:
     if value is None or _is_no_number(value):
         raise BadRowError("no_text", f"no column {column}" if value is None else f"{column} is {value}, which is none")
     if not isinstance(value, str | int | float):
@@ -272,15 +280,19 @@ def _class(task: Task, row: dict[str, Any]) -> str | None:
     label = row.get(task.label)
     if label is None or label == "":
         return None
-    if isinstance(label, dict | list):
+    if isinstance(label, dict | list | bytes):
         raise BadRowError("broken_row", f"{task.label} must be one class, got {_short(label)}")
     if _is_no_number(label):
         raise BadRowError("no_label", f"{task.label} is {label}, which is no class; an empty cell of a table?")
     if isinstance(label, bool):
         return str(label).lower()
-    if isinstance(label, float) and label.is_integer():
-        label = int(label)  # pandas makes numbers with a point of a column that has empty cells
-    return str(label).strip() or None
+    name = _whole(str(label).strip(), task.label)
+    return (name if name in task.labels else _without_point(name)) or None
+
+
+def _without_point(name: str) -> str:
+    """Write 1.0 as 1: pandas makes numbers with a point of a column that has empty cells."""
+    return name.removesuffix(".0") if _WITH_POINT.fullmatch(name) else name
 
 
 def _candidates(row: dict[str, Any], column: str) -> tuple[str, ...]:
@@ -308,10 +320,11 @@ def _cell(value: Any) -> Any:
 
 
 def _chosen(answer: object, candidates: tuple[str, ...]) -> int | None:
-    if answer is None or answer == "":
+    if answer is None or answer == "" or _is_no_number(answer):
         return None
-    if isinstance(answer, str) and answer.isdecimal() and answer not in candidates:
-        answer = int(answer)
+    if isinstance(answer, str | float) and str(answer) not in candidates:
+        place = _without_point(str(answer))
+        answer = int(place) if place.isdecimal() else answer
     if isinstance(answer, int) and not isinstance(answer, bool):
         if 0 <= answer < len(candidates):
             return answer
@@ -320,9 +333,12 @@ def _chosen(answer: object, candidates: tuple[str, ...]) -> int | None:
     raise BadRowError("unknown_label", f"the answer {_short(answer)} is none of the {len(candidates)} candidates")
 
 
-def _id(task: Task, row: dict[str, Any], number: int) -> object:
+def _id(task: Task, row: dict[str, Any], number: int | None) -> str | int | float | None:
+    """Read an id as what JSON can write again; dates and the like as text."""
     value = row.get(task.id)
-    return number if value is None else value
+    if value is None or _is_no_number(value):
+        return number
+    return value if isinstance(value, int | float) else _whole(str(value), task.id)
 
 
 def _short(value: object) -> str:
