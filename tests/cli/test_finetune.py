@@ -88,6 +88,8 @@ def test_predict_answers_texts_lines_and_files(finetuned, workplace, tmp_path):
     assert [row[0] for row in rows] == ["苹果很好", "公园很好"]
     assert all(row[1] in ("food", "place") and 0.5 <= float(row[2]) <= 1 for row in rows)
     assert flashquad("predict", "--model", finetuned[0], text="苹果很好\n\n公园很好\n").stdout == done.stdout
+    of_windows = "\ufeff苹果很好\r\n公园很好\r\n"
+    assert flashquad("predict", "--model", finetuned[0], text=of_windows).stdout == done.stdout
     done = flashquad("predict", "--model", finetuned[0], text="苹果很好\n".encode() + b"\xff\n")
     assert done.exit_code == 2
     assert done.stderr.strip() == "flashquad: text 2 is not UTF-8: '\\udcff'; write it as UTF-8"
@@ -96,6 +98,19 @@ def test_predict_answers_texts_lines_and_files(finetuned, workplace, tmp_path):
     assert done.stdout.strip() == str(tmp_path / "tnews11_predict.json")
     lines = (tmp_path / "tnews11_predict.json").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["label"] in ("101", "102") for line in lines] == [True] * 6
+
+
+def test_predictions_overwrite_no_texts_and_are_not_lost(finetuned, workplace, tmp_path):
+    texts = tmp_path / "texts.json"
+    texts.write_bytes((workplace / "data/test.json").read_bytes())
+    before = texts.read_bytes()
+    done = flashquad("predict", "--model", finetuned[0], "--input", texts, "--output", texts)
+    assert done.exit_code == 2
+    assert "texts.json would overwrite the texts; name another file" in done.stderr
+    assert texts.read_bytes() == before
+    done = flashquad("predict", "--model", finetuned[0], "--output", tmp_path / "answers.jsonl", "苹果很好")
+    assert done.exit_code == 2
+    assert "answers.jsonl is for the predictions of a file; name it with --input" in done.stderr
 
 
 @pytest.mark.parametrize(

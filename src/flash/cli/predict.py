@@ -39,10 +39,12 @@ def predict(
         return
     if submission:
         raise InputError("--submission is made of a file; name it with --input")
+    if output != Path():
+        raise InputError(f"--output {output} is for the predictions of a file; name it with --input")
     if not texts:
         # a line that is not UTF-8 is refused by its number, as such an argument is
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-    given = texts or [line for line in sys.stdin.read().split("\n") if line.strip()]
+    given = texts or [line for line in sys.stdin.read().removeprefix("\ufeff").split("\n") if line.strip()]
     if not given:
         raise InputError("no text to predict; pass texts, --input FILE, or lines on standard input")
     for text, (prediction, confidence) in zip(

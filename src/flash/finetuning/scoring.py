@@ -117,10 +117,12 @@ class Finetuned:
                 f"{file}: {sum(split.left_out.values())} rows cannot be read, and a submission must answer every one; "
                 "mend the file, or leave out --submission"
             )
-        answers, _, _ = self.answer(split.examples)
         if output.is_dir():
             output = output / (submission_name(task, split.examples) if submission else "predictions.jsonl")
+        if output.resolve() == file.resolve():
+            raise InputError(f"--output {output} would overwrite the texts; name another file")
         output.parent.mkdir(parents=True, exist_ok=True)
+        answers, _, _ = self.answer(split.examples)
         if submission:
             write_submission(output, task, split.examples, answers.predictions)
         else:
