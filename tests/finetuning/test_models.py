@@ -2,7 +2,9 @@
 
 import json
 import logging
+import shutil
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -120,6 +122,7 @@ def test_a_head_for_other_labels_is_made_anew_and_told(start, tmp_path, caplog):
     loaded = load_task_model(str(tmp_path), classification(), {}, max_length=32)
     assert loaded.head_replaced
     assert loaded.model.classifier.out_proj.out_features == 2
+    load_task_tokenizer(str(start)).save_pretrained(tmp_path)
     data = task_folder(tmp_path / "data", "classification", train=16, dev=8)
     settings = {"baselines": False, "max_steps": 1, "seeds": 2}
     with caplog.at_level(logging.WARNING):
@@ -186,6 +189,41 @@ def test_weights_that_were_not_copied_in_whole_are_named(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"--model .*model cannot be loaded: .*incomplete"):
         load_task_model(str(folder), classification(), {}, max_length=32)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", '{"model_type": "flash_quad", "hidden_size": "wide"}', "'hidden_size' expected int, got str"),
+        ("config.json", "[]", "cannot be loaded: TypeError"),
+        ("tokenizer.json", "[]", "its tokenizer cannot be loaded: TypeError"),
+        ("tokenizer.json", '{"added_tokens": [], "model": {"type": "?"}}', "its tokenizer cannot be loaded"),
+        ("tokenizer_config.json", "[]", "its tokenizer cannot be loaded: AttributeError"),
+        ("pytorch_model.bin", "", "cannot be loaded: EOFError"),
+        ("pytorch_model.bin", "nonsense", "cannot be loaded"),
+    ],
+)
+def test_a_damaged_file_of_a_model_is_one_line(name, content, message, start, tmp_path):
+    folder = Path(shutil.copytree(start, tmp_path / "model"))
+    if name == "pytorch_model.bin":
+        (folder / "model.safetensors").unlink()
+    (folder / name).write_text(content, encoding="utf-8")
+
+    def load():
+        load_task_tokenizer(str(folder))
+        load_task_model(str(folder), classification(), {}, max_length=32)
+
+    with pytest.raises(InputError, match=rf"--model .*model.*{message}") as refused:
+        load()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_or_a_path_in_the_place_of_a_model_is_named(start):
+    with pytest.raises(InputError, match=r"config.json is a file; name the folder that it is in"):
+        load_task_tokenizer(str(start / "config.json"))
+    for name in ("./nowhere", "/nowhere/model", "runs/a/b"):
+        with pytest.raises(InputError, match=f"--model {name}: no such folder"):
+            load_task_tokenizer(name)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForMultipleChoice,
@@ -39,7 +38,7 @@ def load_task_tokenizer(name: str) -> PreTrainedTokenizerFast:
     _check_folder(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(packaged_or_named(name))
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of damaged files, of any kind: tokenizers raises Exception itself
         raise InputError(f"--model {name}: its tokenizer cannot be loaded: {_first_line(error)}") from error
     if not tokenizer.is_fast:
         raise InputError(f"--model {name}: its tokenizer gives no character offsets; save one with a tokenizer.json")
@@ -106,7 +105,7 @@ def load_task_model(
             )
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # of damaged files, of any kind
         raise InputError(f"--model {name} cannot be loaded: {_first_line(error)}") from error
     prefix = f"{model.base_model_prefix}."
     encoder = [key for key in model.state_dict() if key.startswith(prefix)]
@@ -171,9 +170,17 @@ def _without_load_report() -> Iterator[None]:
 
 
 def _check_folder(name: str) -> None:
+    if Path(name).is_file():
+        raise InputError(f"--model {name} is a file; name the folder that it is in")
+    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise InputError(f"--model {name}: no such folder")
     if Path(name).is_dir() and not (Path(name) / CONFIG_NAME).is_file():
         raise InputError(f"--model {name}: the folder has no {CONFIG_NAME}; name one that save_pretrained wrote")
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Shorten a message; where it says little without the kind of error, that is said too."""
+    if isinstance(error, StrictDataclassError):  # its first line names the field, its second one the fault
+        return " ".join(str(error).split())
+    line, *_ = (str(error).strip() or type(error).__name__).splitlines()
+    return line if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: {line}"
