@@ -10,6 +10,7 @@ import flash  # noqa: F401
 from flash.errors import InputError
 from flash.finetuning.baselines import baselines
 from flash.finetuning.finetune import _best_run, finetune, study_summary
+from flash.finetuning.json_files import read_json, write_json
 from flash.finetuning.run import Run
 from flash.finetuning.scoring import Finetuned
 
@@ -328,6 +329,72 @@ def test_the_time_of_a_resumed_run_is_that_of_all_its_sessions(start, tmp_path, 
     state.write_text(json.dumps(values), encoding="utf-8")
     resumed = finetune(small_study(start, tmp_path, **settings), command="")
     assert 1e6 < resumed.metrics["seconds"]["mean"] < 1e6 + 600
+
+
+def test_a_run_without_a_score_that_is_a_number_loses_to_the_others(start, tmp_path, monkeypatch, caplog):
+    def scores(problem, predictions, examples):
+        best = len(calls) > 1
+        calls.append(best)
+        return {"accuracy": 0.5 if best else float("nan"), "macro_f1": 0.5}
+
+    calls = []
+    monkeypatch.setattr("flash.finetuning.problems.text.ClassificationProblem.scores", scores)
+    study = finetune(small_study(start, tmp_path, learning_rates=[0.5, 1e-3], num_train_epochs=2), command="")
+    assert study.metrics["learning_rate"] == 1e-3
+    assert "lr 0.5, seed 2022: no score is a number" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["settings.json", "baselines.json", "runs/lr-0.01-seed-2022/metrics.json"])
+def test_a_damaged_file_of_a_study_is_named_with_the_way_out(name, start, tmp_path):
+    study = finetune(small_study(start, tmp_path, max_steps=1, baselines=True), command="")
+    (study.folder / name).write_text('{"a', encoding="utf-8")
+    with pytest.raises(InputError, match=f"{name} is damaged .*; (delete it|name another --output_dir)"):
+        finetune(small_study(start, tmp_path, max_steps=1, baselines=True), command="")
+
+
+def test_a_file_of_a_study_is_written_in_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_json(tmp_path / "a.json", {"number": 1})
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_json(tmp_path / "a.json", {"number": 2})
+    assert read_json(tmp_path / "a.json", "") == {"number": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_task_whose_description_has_changed_is_not_gone_on_with(start, tmp_path):
+    task = tmp_path / "tnews.yaml"  # of the name of a task that comes along
+    task.write_text("form: text\ntexts: sentence\n", encoding="utf-8")
+    finetune(small_study(start, tmp_path, task=str(task), max_steps=1), command="")
+    task.write_text("form: text\ntexts: sentence\nmax_length: 12\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"holds a study of other contents of .*tnews.yaml"):
+        finetune(small_study(start, tmp_path, task=str(task), max_steps=1), command="")
+
+
+def test_answers_beside_the_texts_are_contents_of_a_study(start, tmp_path):
+    settings = {"task": "chid", "max_steps": 1}
+
+    def write(name, answer):
+        rows = [{"content": [f"他#idiom{number}#。"], "candidates": ["天气", "公园"]} for number in range(8)]
+        write_rows(tmp_path / f"data/{name}.json", rows)
+        answers = {f"#idiom{number}#": answer for number in range(8)}
+        (tmp_path / f"data/{name}_answer.json").write_text(json.dumps(answers), encoding="utf-8")
+
+    write("train", 0)
+    write("dev", 0)
+    finetune(small_study(start, tmp_path, **settings), command="")
+    write("train", 1)
+    with pytest.raises(InputError, match=r"holds a study of other contents of .*train.json"):
+        finetune(small_study(start, tmp_path, **settings), command="")
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(start, tmp_path):
+    (tmp_path / "out").write_text("", encoding="utf-8")
+    with pytest.raises(InputError, match=r"--output_dir .*out is a file; name a folder"):
+        small_study(start, tmp_path)
 
 
 @pytest.mark.parametrize("changed", ["train.json", "model"])

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
+from flash.errors import InputError
 from flash.finetuning.problems import problem_of
 from flash.finetuning.problems.problem import log_softmax
 from flash.finetuning.task_file import read_task_file, write_task_file
@@ -179,6 +180,15 @@ def test_validation_reads_the_same_windows_with_and_without_answers(tokenizer):
 def test_an_answer_longer_than_every_window_is_counted(tokenizer):
     example = ReadingExample("q", TEXT, "天？", (Answer(TEXT, 0),))
     assert problem_of(load_task("reading")).encode([example], tokenizer, 24, training=True).cut == 1
+
+
+def test_windows_without_room_for_a_text_are_refused(tokenizer):
+    example = ReadingExample(0, SENTENCES[0], SENTENCES[1], (Answer(SENTENCES[0][:1], 0),))
+    problem = problem_of(load_task("reading"))
+    for max_length in (3, 6):
+        with pytest.raises(InputError, match=f"--max_seq_length {max_length} leaves no room"):
+            problem.encode([example], tokenizer, max_length)
+    assert len(problem.encode([example], tokenizer, 7).features)
 
 
 def test_answers_as_long_as_those_trained_on_can_be_given(tokenizer, tmp_path):

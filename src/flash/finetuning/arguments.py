@@ -114,6 +114,8 @@ class FinetuningArguments(TrainingArguments):
             raise InputError(
                 "--model is needed: a checkpoint's folder or hub id, or tiny-zh, which comes with the package"
             )
+        if Path(self.output_dir).is_file():
+            raise InputError(f"--output_dir {self.output_dir} is a file; name a folder")
         if self.seeds < 1:
             raise InputError(f"--seeds must be at least 1, got {self.seeds}")
         if self.seed < 0:

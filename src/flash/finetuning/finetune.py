@@ -14,14 +14,17 @@ from flash.finetuning.arguments import FinetuningArguments
 from flash.finetuning.baselines import baselines
 from flash.finetuning.data import TaskData, describe, load_data
 from flash.finetuning.figures import draw_curves
+from flash.finetuning.json_files import read_json, write_json
 from flash.finetuning.models import load_task_model, load_task_tokenizer
 from flash.finetuning.problems.problem import Encoded
 from flash.finetuning.reports import plus_minus, write_hardest, write_model_card, write_report
 from flash.finetuning.run import METRICS, MODEL, Run, task_trainer, train_run
 from flash.finetuning.task_file import write_task_file
 from flash.packaged import packaged_or_named
+from flash.tasks.loading import answers_beside
 from flash.tasks.metrics import mean_and_spread
 from flash.tasks.submission import submission_name, write_predictions, write_submission
+from flash.tasks.task import packaged_tasks
 
 SETTINGS, RUNS, BASELINES = "settings.json", "runs", "baselines.json"
 # settings that say where and how many runs, not what a run is: that has its learning rate in its name
@@ -90,7 +93,7 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     best = _best_run(runs, records, metrics["learning_rate"], data.problem.task.metric)
     shutil.copytree(best.folder / MODEL, folder, dirs_exist_ok=True)
     write_task_file(folder, data.problem, data.label_names)
-    (folder / METRICS).write_text(json.dumps(metrics, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / METRICS, metrics)
     _write_answers(folder, args, data, encoded, tokenizer)
     chosen = [records[run.name] for run in runs if run.learning_rate == best.learning_rate]
     draw_curves(folder / "curves.png", data.problem.task.metric, chosen)
@@ -107,7 +110,7 @@ def _claim(folder: Path, args: FinetuningArguments, data: TaskData) -> None:
     if args.overwrite_output_dir and known.is_file():
         _clear(folder)
     elif known.is_file() and (folder / RUNS).is_dir():
-        before = json.loads(known.read_text(encoding="utf-8"))
+        before = read_json(known, "name another --output_dir, or pass --overwrite_output_dir")
         for name, value in settings.items():
             if before.get(name) != value:
                 what = f"with --{name} {before.get(name)}, this one has {value}"
@@ -122,7 +125,7 @@ def _claim(folder: Path, args: FinetuningArguments, data: TaskData) -> None:
             f"{folder} exists and holds no study; name another --output_dir, or pass --overwrite_output_dir"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    known.write_text(json.dumps(settings, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write_json(known, settings)
 
 
 def _clear(folder: Path) -> None:
@@ -143,8 +146,14 @@ def _clear(folder: Path) -> None:
 
 
 def _fingerprints(args: FinetuningArguments, data: TaskData) -> dict[str, str]:
-    """Hash what the study is made of: the files, and the model where it is a folder."""
-    files = {str(split.path): [split.path] for split in (data.train, data.dev, data.test) if split is not None}
+    """Hash what the study is made of: the files, the task where a file describes it, the model where it is a folder."""
+    files = {}
+    for split in (data.train, data.dev, data.test):
+        if split is not None:
+            beside = answers_beside(split.path, data.problem.task)
+            files[str(split.path)] = [split.path] if beside is None else [split.path, beside]
+    if args.task not in packaged_tasks():
+        files[args.task] = [Path(args.task)]
     model = Path(packaged_or_named(args.model))
     if model.is_dir():
         weights = [path for path in model.iterdir() if path.suffix in (".safetensors", ".bin", ".json")]
@@ -166,13 +175,12 @@ def _baselines(folder: Path, data: TaskData) -> dict[str, Any]:
     read = repr((data.problem.task, data.train.examples, data.dev.examples, test))
     fingerprint = hashlib.sha256(read.encode(errors="surrogatepass")).hexdigest()
     if known.is_file():
-        before = json.loads(known.read_text(encoding="utf-8"))
+        before = read_json(known, "delete it, and the baselines are computed again")
         if before["fingerprint"] == fingerprint:
             return before["scores"]
     logger.info("compute the baselines (--no_baselines does without)")
     scores = baselines(data.problem, data.train.examples, data.dev.examples, test)
-    facts = {"fingerprint": fingerprint, "scores": scores}
-    known.write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write_json(known, {"fingerprint": fingerprint, "scores": scores})
     return scores
 
 

@@ -1,8 +1,8 @@
 """One training: a learning rate and a seed, from a checkpoint to the best model of the run."""
 
 import copy
-import json
 import logging
+import math
 import shutil
 import sys
 import time
@@ -24,6 +24,7 @@ from transformers.trainer_callback import ExportableState, PrinterCallback, Prog
 
 from flash.finetuning.arguments import FinetuningArguments
 from flash.finetuning.data import TaskData
+from flash.finetuning.json_files import read_json, write_json
 from flash.finetuning.models import TaskModel, load_task_model
 from flash.finetuning.problems.problem import Encoded, Problem
 from flash.finetuning.trainer import TaskTrainer
@@ -60,7 +61,7 @@ def train_run(
     done = run.folder / METRICS
     if done.is_file():
         logger.info("%s: finished before, read from %s", run.name, done)
-        return json.loads(done.read_text(encoding="utf-8"))
+        return read_json(done, "delete it, and the run is done again")
     set_seed(run.seed)
     loaded = load_task_model(
         args.model,
@@ -93,6 +94,8 @@ def train_run(
         "dev": _scores_at(trainer.state, trainer.state.best_global_step),
         "curve": [entry for entry in trainer.state.log_history if "eval_loss" in entry or "loss" in entry],
     }
+    if math.isnan(record["dev"][data.problem.task.metric]):
+        logger.warning("%s: no score is a number, so the training went astray; try a lower rate", run.name)
     if data.test_is_labelled:
         assert data.test is not None
         answers = data.problem.answers(trainer.logits_of(encoded["test"]), encoded["test"])
@@ -100,7 +103,7 @@ def train_run(
     with saying_how_to_go_on(run.folder):
         trainer.save_model(str(run.folder / MODEL))
         tokenizer.save_pretrained(run.folder / MODEL)
-    done.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_json(done, record)
     for left in checkpoints_newest_first(run.folder):
         shutil.rmtree(left)
     return record
@@ -131,8 +134,12 @@ def task_trainer(
 
 
 def _scores_at(state: TrainerState, step: int | None) -> dict[str, float]:
-    """Find what was measured at the step of the best checkpoint, which is the model now."""
-    logged = next(entry for entry in state.log_history if "eval_loss" in entry and entry["step"] == step)
+    """Find what was measured at the step of the best checkpoint, which is the model now.
+
+    None was best where no score is a number: then the model is the last one.
+    """
+    measured = [entry for entry in state.log_history if "eval_loss" in entry]
+    logged = next((entry for entry in measured if entry["step"] == step), measured[-1])
     kept = {name.removeprefix("eval_"): value for name, value in logged.items() if name.startswith("eval_")}
     return {name: value for name, value in kept.items() if not name.endswith(("runtime", "_per_second"))}
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from flash.errors import InputError
+from flash.finetuning.json_files import write_json
 from flash.finetuning.problems import problem_of
 from flash.finetuning.problems.problem import Problem
 from flash.tasks.task import Task
@@ -19,7 +20,7 @@ def write_task_file(folder: Path, problem: Problem, label_names: dict[str, str])
         "label_names": label_names,
         "measured": problem.measured,
     }
-    (folder / NAME).write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / NAME, facts)
 
 
 def read_task_file(folder: Path) -> tuple[Problem, dict[str, str]]:

@@ -52,7 +52,7 @@ def load_split(path: Path, task: Task, *, labels: Sequence[str] = (), need_answe
     Raises:
         InputError: The file cannot be read, is not one of the task, or no row of it is of use.
     """
-    answers = _answers_beside(path, task)
+    answers = _read_answers(path, task)
     split = Split(path, [])
     wrong_labels: Counter[str] = Counter()
     rows = list(read_rows(path))
@@ -92,6 +92,14 @@ def find_file(folder: Path, name: str) -> Path | None:
     if len(found) > 1:
         raise InputError(f"{folder} holds both {found[0].name} and {found[1].name}; name one with --{name}_file")
     return found[0] if found else None
+
+
+def answers_beside(path: Path, task: Task) -> Path | None:
+    """Find the file that holds the answers to another one, for tasks that have such files."""
+    if task.answers is None:
+        return None
+    beside = path.with_name(task.answers.format(split=path.name.split(".", 1)[0]))
+    return beside if beside.is_file() else None
 
 
 def classes_of(split: Split, task: Task) -> tuple[str, ...]:
@@ -277,12 +285,9 @@ def _note_label_name(split: Split, task: Task, row: Row, example: Example) -> No
         split.label_names.setdefault(example.label, str(name))
 
 
-def _answers_beside(path: Path, task: Task) -> dict[str, Any]:
-    if task.answers is None:
-        return {}
-    name = path.name.split(".", 1)[0]
-    beside = path.with_name(task.answers.format(split=name))
-    if not beside.is_file():
+def _read_answers(path: Path, task: Task) -> dict[str, Any]:
+    beside = answers_beside(path, task)
+    if beside is None:
         return {}
     try:
         answers = json.loads(beside.read_text(encoding="utf-8-sig"))

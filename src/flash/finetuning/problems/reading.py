@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from transformers import AutoModelForQuestionAnswering, BatchEncoding, PreTrainedTokenizerFast
 
+from flash.errors import InputError
 from flash.finetuning.problems.problem import Answers, Encoded, Features, Problem, all_answered, log_softmax
 from flash.tasks.examples import Answer, ReadingExample
 from flash.tasks.metrics import reading_scores
@@ -57,6 +58,8 @@ class ReadingProblem(Problem):
         questions = [self._shortened(each.question, tokenizer, int(MOST_QUESTION * max_length)) for each in examples]
         longest_question = max(len(ids) for ids in tokenizer(questions, add_special_tokens=False)["input_ids"])
         room = max_length - longest_question - tokenizer.num_special_tokens_to_add(pair=True)
+        if room < 1:
+            raise InputError(f"--max_seq_length {max_length} leaves no room for a text behind a question; pass more")
         settings = {"truncation": "only_second", "max_length": max_length, "return_offsets_mapping": True}
         batch = tokenizer(
             questions,
