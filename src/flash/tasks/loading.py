@@ -269,7 +269,8 @@ def _refuse_columns(path: Path, task: Task, row: Row, missing: str) -> None:
     hint = f" They are those of {', '.join(fitting)}." if fitting else ""
     raise InputError(
         f"{path}: there is no column {missing!r}, which task {task.name} reads; the columns are "
-        f"{', '.join(map(str, row.values))}.{hint} Other names are told with --text_columns and --label_column"
+        f"{', '.join(map(str, row.values))}.{hint} Other names are told to `flashquad finetune` with "
+        "--text_columns and --label_column"
     )
 
 
