@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from flash.errors import InputError
-from flash.finetuning.data import describe, load_data
+from flash.finetuning.data import check_vocabulary, describe, load_data
 from flash.tasks.examples import TextExample
 from flash.tasks.statistics import find_repeats
 
@@ -88,6 +88,49 @@ def test_a_class_of_the_task_that_is_nowhere_is_warned_of(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         described(arguments(tmp_path, "pair", task=str(tmp_path / "mine.yaml")), tmp_path)
     assert "no row of class 2; it cannot be learned" in caplog.text
+
+
+def test_classes_that_differ_in_case_alone_are_warned_of(data_folder, tmp_path, caplog):
+    rows = rows_of("classification", 30)
+    for number, row in enumerate(rows):
+        row["label"] = ("good", "Good", "bad")[number % 3]
+    write_rows(data_folder / "train.json", rows)
+    write_rows(data_folder / "dev.json", rows[:10])
+    described(arguments(tmp_path), tmp_path)
+    assert "train: 'Good' and 'good' are classes of their own" in caplog.text
+
+
+@pytest.mark.parametrize("missing", [1, 12])
+def test_a_test_file_that_is_answered_in_part_is_warned_of(missing, data_folder, tmp_path, caplog):
+    rows = rows_of("classification", 12, seed=4)
+    for row in rows[:missing]:
+        row["label"] = "999"
+    write_rows(data_folder / "test.json", rows)
+    assert not load_data(arguments(tmp_path)).test_is_labelled
+    assert ("1 of 12 rows have no label that is known; the file is predicted, not scored" in caplog.text) == (
+        missing == 1
+    )
+
+
+def vocabulary_of(args, tmp_path, texts, embeddings=1000):
+    write_rows(tmp_path / "data/train.json", [{"sentence": text, "label": i % 2} for i, text in enumerate(texts)])
+    data, tokenizer = load_data(args), toy_tokenizer(tmp_path)
+    return check_vocabulary("M", data.problem.encode(data.train.examples, tokenizer, 32), tokenizer, embeddings)
+
+
+def test_unknown_tokens_are_told_and_a_tokenizer_that_knows_few_is_refused(data_folder, tmp_path, caplog):
+    args = arguments(tmp_path)
+    write_rows(data_folder / "dev.json", [{"sentence": "好", "label": i} for i in range(2)])
+    (data_folder / "test.json").unlink()
+    assert vocabulary_of(args, tmp_path, SENTENCES[:4]) == 0
+    assert "unknown" not in caplog.text
+    share = vocabulary_of(args, tmp_path, [f"{sentence}龘靐" for sentence in SENTENCES[:4]])
+    assert 0.05 < share < 0.2
+    assert f"train: {100 * share:.0f} % of the tokens are unknown to the tokenizer" in caplog.text
+    with pytest.raises(InputError, match="--model M: its tokenizer does not know 100% of the tokens"):
+        vocabulary_of(args, tmp_path, ["龘龘", "龘", "龘靐", "靐"])
+    with pytest.raises(InputError, match=r"its tokenizer has token \d+, the model knows 9; name a folder"):
+        vocabulary_of(args, tmp_path, SENTENCES[:4], embeddings=9)
 
 
 def test_balanced_weights_make_the_classes_weigh_alike(data_folder, tmp_path):

@@ -2,10 +2,13 @@
 
 import logging
 import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast
 
 from flash.errors import InputError
 from flash.finetuning.arguments import FinetuningArguments
@@ -16,6 +19,7 @@ from flash.tasks.loading import Split, check_values, classes_of, load_split, pla
 from flash.tasks.statistics import find_repeats, label_counts
 
 MANY_CUT = 0.05  # a larger share of cut texts is warned of
+MANY_UNKNOWN, MOST_UNKNOWN = 0.05, 0.5  # a larger share of unknown tokens is warned of, or refused
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +81,15 @@ def load_data(args: FinetuningArguments) -> TaskData:
             f"{len(test.examples):,}",
         )
         test.examples = without_answers(test.examples)
+    elif test is not None and 0 < (unknown := _unanswered(test)) < len(test.examples):
+        logger.warning(
+            "%s: %s of %s rows have no %s that is known; the file is predicted, not scored (`flashquad evaluate` "
+            "scores the others)",
+            test.path,
+            f"{unknown:,}",
+            f"{len(test.examples):,}",
+            task.label,
+        )
     if args.class_weights == "balanced":
         if task.kind != "classification":
             raise InputError(f"--class_weights balanced is for classes; task {task.name} has none")
@@ -85,6 +98,50 @@ def load_data(args: FinetuningArguments) -> TaskData:
             len(train.examples) / (len(labels) * counts[label]) if counts[label] else 0.0 for label in labels
         ]
     return TaskData(problem, train.label_names, train, dev, test)
+
+
+def _unanswered(split: Split) -> int:
+    return sum(answer_of(example) is None for example in split.examples)
+
+
+def check_vocabulary(model: str, encoded: Encoded, tokenizer: PreTrainedTokenizerFast, embeddings: int) -> float:
+    """Check that the training texts are made of tokens that tokenizer and model know.
+
+    Args:
+        model: Its name, for messages.
+        embeddings: Number of tokens that the model has embeddings of.
+
+    Returns:
+        The share of the tokens that the tokenizer does not know.
+
+    Raises:
+        InputError: That are most, as where a folder lacks the tokenizer's files, or the model does not know one.
+    """
+    counts = Counter(token for row in encoded.features.rows for token in _flat(row["input_ids"]))
+    if max(counts, default=0) >= embeddings:
+        raise InputError(
+            f"--model {model}: its tokenizer has token {max(counts)}, the model knows {embeddings:,}; name a folder "
+            "whose files belong together"
+        )
+    unknown = counts[tokenizer.unk_token_id]
+    known = sum(count for token, count in counts.items() if token not in tokenizer.all_special_ids)
+    share = unknown / max(unknown + known, 1)
+    if share > MOST_UNKNOWN:
+        raise InputError(
+            f"--model {model}: its tokenizer does not know {share:.0%} of the tokens of the training texts; does the "
+            "folder hold the tokenizer's files, and is it for this language?"
+        )
+    if share > MANY_UNKNOWN:
+        logger.warning("train: %.0f %% of the tokens are unknown to the tokenizer", 100 * share)
+    return share
+
+
+def _flat(input_ids: list[Any]) -> Iterator[int]:
+    for each in input_ids:
+        if isinstance(each, list):
+            yield from each
+        else:
+            yield each
 
 
 def describe(data: TaskData, encoded: dict[str, Encoded], max_length: int) -> dict[str, Any]:
@@ -153,6 +210,8 @@ def describe(data: TaskData, encoded: dict[str, Encoded], max_length: int) -> di
         )
         if absent := [label for label in data.problem.labels if not counts[label]]:
             logger.warning("train: no row of class %s; it cannot be learned", ", ".join(absent))
+        if alike := _alike(data.problem.labels):
+            logger.warning("train: %s are classes of their own; is one a slip of the pen?", " and ".join(alike))
     repeats = find_repeats(data.train.examples, data.dev.examples)
     report["repeats"] = {
         "within_train": repeats.within,
@@ -169,3 +228,9 @@ def describe(data: TaskData, encoded: dict[str, Encoded], max_length: int) -> di
     if repeats.contradictory:
         logger.warning("train: %s texts occur with more than one label", f"{repeats.contradictory:,}")
     return report
+
+
+def _alike(labels: Sequence[str]) -> list[str]:
+    """Find classes that differ in case or white space alone."""
+    counts = Counter("".join(label.split()).casefold() for label in labels)
+    return [repr(label) for label in labels if counts["".join(label.split()).casefold()] > 1]

@@ -12,7 +12,7 @@ from typing import Any
 from flash.errors import InputError
 from flash.finetuning.arguments import FinetuningArguments
 from flash.finetuning.baselines import baselines
-from flash.finetuning.data import TaskData, describe, load_data
+from flash.finetuning.data import TaskData, check_vocabulary, describe, load_data
 from flash.finetuning.figures import draw_curves
 from flash.finetuning.json_files import read_json, write_json
 from flash.finetuning.models import load_task_model, load_task_tokenizer
@@ -73,13 +73,16 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
         )
     if args.from_scratch and args.layer_decay != 1:
         logger.info("--layer_decay %g changes nothing: from scratch every weight is new", args.layer_decay)
-    _claim(folder, args, data)
     splits = {"train": data.train, "dev": data.dev} | ({} if data.test is None else {"test": data.test})
     encoded = {
         name: data.problem.encode(split.examples, tokenizer, max_length, training=name == "train")
         for name, split in splits.items()
     }
+    embeddings = loaded.model.get_input_embeddings().num_embeddings
+    unknown = check_vocabulary(args.model, encoded["train"], tokenizer, embeddings)
+    _claim(folder, args, data)
     facts = describe(data, encoded, max_length)
+    facts["train"]["unknown_tokens"] = round(unknown, 4)
     facts["left_out"] = {name: dict(split.left_out) for name, split in splits.items() if split.left_out}
     found = _baselines(folder, data) if args.baselines else {}
     rates = list(dict.fromkeys(args.learning_rates or [args.learning_rate]))
