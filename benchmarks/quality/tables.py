@@ -122,6 +122,7 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "comparison-3M": _of("comparison-3M", comparison_table),
     "rates-3M": _of("comparison-3M", sweep_table),
     "confirmation-11M": _of("confirmation-11M", comparison_table),
+    "rates-11M": _of("confirmation-11M", sweep_table),
     "confirmation-512": _of("confirmation-512", comparison_table),
     "confirmation-2048": _of("confirmation-2048", comparison_table),
     "rates-2048": _of("confirmation-2048", sweep_table),
