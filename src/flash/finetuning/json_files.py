@@ -10,8 +10,7 @@ from flash.errors import InputError
 
 def write_json(path: Path, value: Any) -> None:
     """Write a file that a process which is killed does not leave behind in part."""
-    with LocalFolder(path.parent).writing(path.name) as aside:
-        aside.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    LocalFolder(path.parent).write_json(path.name, value)
 
 
 def read_json(path: Path, way_out: str) -> dict[str, Any]:
