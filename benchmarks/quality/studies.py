@@ -114,6 +114,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"expansion_factor": 3, "num_hidden_layers": 5},
 )
 TRAININGS: tuple[dict[str, Any], ...] = (
+    {},
     {"mlm_probability": 0.15},
     {"mlm_probability": 0.4},
     {"muon": False},
