@@ -111,6 +111,8 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"activated": "gb"},
     {"activated": "vb"},
     {"query_key_dim": 128},
+    {"heads": 2},
+    {"heads": 4},
     {"expansion_factor": 3, "num_hidden_layers": 5},
 )
 TRAININGS: tuple[dict[str, Any], ...] = (
@@ -120,6 +122,7 @@ TRAININGS: tuple[dict[str, Any], ...] = (
     {"muon": False},
     {"per_device_train_batch_size": 32, "max_steps": 250},
     {"weight_decay": 0.1},
+    {"adam_beta2": 0.999},
     {"lr_scheduler_type": "cosine"},
 )
 OUTER_NORMS: tuple[dict[str, Any], ...] = tuple(

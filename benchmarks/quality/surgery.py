@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel
 
 from flash.layers.gated_attention_unit import QuadraticContext
 from flash.layers.norms import build_norm
+from flash.layers.offset_scale import OffsetScale
 
 
 def replace_outer_norms(model: PreTrainedModel, norm_type: str) -> None:
@@ -108,6 +110,26 @@ class _NormPlusValue(nn.Module):
 
 
 @torch.no_grad()
+def divide_heads(model: PreTrainedModel, heads: int) -> None:
+    """Give equal parts of the value's channels a query and a key of their own: further copies of the same base.
+
+    Their gains begin scattered around 1, or all heads would attend alike at first.
+    """
+    for layer in model.base_model.layers:
+        layer.offset_scale = OffsetScale(2 * heads, model.config.query_key_dim)
+        layer.offset_scale.gain.normal_(mean=1.0, std=0.5)
+        layer.attend = partial(_attend_by_heads, layer.attend)
+
+
+def _attend_by_heads(
+    attend: Callable[..., Any], copies: tuple[torch.Tensor, ...], value: torch.Tensor, context: Any, state: Any
+) -> tuple[torch.Tensor, None]:
+    pairs = zip(copies[::2], copies[1::2], strict=True)
+    parts = zip(pairs, value.chunk(len(copies) // 2, dim=-1), strict=True)
+    return torch.cat([attend(pair, part, context, state)[0] for pair, part in parts], dim=-1), None
+
+
+@torch.no_grad()
 def begin_near(model: PreTrainedModel, slope: float) -> None:
     """Let the bias of the scores begin at ``-slope * log(1 + distance / 16)``: far tokens weigh less at first."""
     for layer in model.base_model.layers:
@@ -125,6 +147,7 @@ CHANGES: dict[str, Callable[[PreTrainedModel, Any], None]] = {
     "own_value": lambda model, added: add_own_value(model) if added else None,
     "activated": activate_parts,
     "convolution": convolve,
+    "heads": divide_heads,
     "bias_slope": begin_near,
 }
 # of these, what changes no more than the first weights
