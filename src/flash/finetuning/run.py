@@ -20,6 +20,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState, PrinterCallback, ProgressCallback
 
 from flash.finetuning.arguments import FinetuningArguments
@@ -81,6 +82,7 @@ def train_run(
     checkpoint = last_whole_checkpoint(run.folder) if run.folder.is_dir() else None
     if checkpoint is not None:
         logger.info("%s: resume from %s", run.name, checkpoint)
+        _count_as(checkpoint, settings)
     trainer.add_callback(_Clock())
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     callbacks = trainer.callback_handler.callbacks  # a resumed run has put others in the place of those given
@@ -107,6 +109,14 @@ def train_run(
     for left in checkpoints_newest_first(run.folder):
         shutil.rmtree(left)
     return record
+
+
+def _count_as(checkpoint: Path, args: TrainingArguments) -> None:
+    """Take the steps that shares of a run came to before: transformers would call 2 and 0.05 a change of settings."""
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    for name in ("logging_steps", "eval_steps", "save_steps"):
+        if getattr(args, name) is not None:
+            setattr(args, name, getattr(state, name))
 
 
 def task_trainer(
