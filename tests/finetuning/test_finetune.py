@@ -14,6 +14,7 @@ from flash.finetuning.finetune import _best_run, finetune, study_summary
 from flash.finetuning.json_files import read_json, write_json
 from flash.finetuning.run import Run
 from flash.finetuning.scoring import Finetuned
+from flash.training.folder_lock import only_process_in
 
 from toy_tasks import TASK_OF, checkpoint, peer, rows_of, task_folder, toy_finetuning, write_rows
 
@@ -288,6 +289,12 @@ def test_more_checkpoints_of_a_run_under_way_are_kept_if_asked_for(start, tmp_pa
     with pytest.raises(StopError):
         finetune(small_study(start, tmp_path, **settings), command="")
     assert {f"checkpoint-{step}" for step in (2, 3, 4)} <= {path.name for path in tmp_path.glob("out/runs/*/*")}
+
+
+def test_a_folder_into_which_another_process_trains_is_left_alone(start, tmp_path):
+    with only_process_in(tmp_path / "out"), pytest.raises(InputError, match="another process trains into"):
+        finetune(small_study(start, tmp_path), command="")
+    assert not (tmp_path / "out").exists()
 
 
 class StopError(Exception):

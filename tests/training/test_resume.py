@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.data import stream_order
 from flash.errors import InputError
+from flash.training.folder_lock import only_process_in
 from flash.training.pretrain import pretrain
 
 from token_folders import rows_of_text, write_token_folder
@@ -295,3 +296,9 @@ def test_a_run_killed_in_mid_training_ends_as_if_it_had_not_been(toy_dataset, ru
     assert weights(tmp_path / "killed") == weights(uninterrupted)
     assert logged_steps(tmp_path / "killed", "train/loss") == list(range(1, 61))
     assert logged_steps(tmp_path / "killed", "train/mlm_acc") == list(range(1, 61))
+
+
+def test_a_folder_into_which_another_process_trains_is_left_alone(run, tmp_path):
+    with only_process_in(tmp_path / "out"), pytest.raises(InputError, match="another process trains into"):
+        run(tmp_path / "out")
+    assert not (tmp_path / "out").exists()

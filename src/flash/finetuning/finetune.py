@@ -25,6 +25,7 @@ from flash.tasks.loading import answers_beside
 from flash.tasks.metrics import mean_and_spread
 from flash.tasks.submission import submission_name, write_predictions, write_submission
 from flash.tasks.task import packaged_tasks
+from flash.training.folder_lock import holds_nothing, only_process_in
 
 SETTINGS, RUNS, BASELINES = "settings.json", "runs", "baselines.json"
 # settings that say where and how many runs, not what a run is: that has its learning rate in its name
@@ -53,6 +54,13 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     Raises:
         InputError: A file, model or setting that cannot be used; what was finished before is kept.
     """
+    if args.process_index > 0:
+        return _finetune(args, command=command)
+    with only_process_in(Path(args.output_dir)):
+        return _finetune(args, command=command)
+
+
+def _finetune(args: FinetuningArguments, *, command: str) -> Study:
     folder = Path(args.output_dir)
     data = load_data(args)
     tokenizer = load_task_tokenizer(args.model)
@@ -123,7 +131,7 @@ def _claim(folder: Path, args: FinetuningArguments, data: TaskData) -> None:
                 raise InputError(
                     f"{folder} holds a study {what}; name another --output_dir, or pass --overwrite_output_dir"
                 )
-    elif not known.is_file() and folder.is_dir() and any(folder.iterdir()) and not args.overwrite_output_dir:
+    elif not known.is_file() and folder.is_dir() and not holds_nothing(folder) and not args.overwrite_output_dir:
         raise InputError(
             f"{folder} exists and holds no study; name another --output_dir, or pass --overwrite_output_dir"
         )

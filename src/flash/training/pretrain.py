@@ -37,6 +37,7 @@ from flash.training.checkpoints import (
     steps_done,
     why_unusable,
 )
+from flash.training.folder_lock import LOCK, only_process_in
 from flash.training.initial_model import load_initial_model, new_model
 from flash.training.progress import TokenProgressCallback
 from flash.training.report import draw_curves, write_model_card
@@ -69,6 +70,13 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     Raises:
         InputError: A folder, tokenizer, checkpoint or setting that cannot be used; nothing is written then.
     """
+    if not args.do_train or args.process_index > 0:
+        return _pretrain(args, command=command)
+    with only_process_in(Path(args.output_dir)):
+        return _pretrain(args, command=command)
+
+
+def _pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     reporters = list(args.report_to or [])
     reporting_callbacks = _reporting_callbacks([name for name in reporters if name != "tensorboard"])
     args.report_to = []  # the Trainer would make the callbacks a second time
@@ -209,7 +217,7 @@ def _find_checkpoint(args: PretrainingArguments) -> Path | None:
     others = sorted(
         path.name
         for path in output_dir.iterdir()
-        if path not in checkpoints and not logs.is_relative_to(path.resolve())
+        if path not in checkpoints and path.name != LOCK and not logs.is_relative_to(path.resolve())
     )
     if others:
         raise InputError(
