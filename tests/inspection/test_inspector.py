@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -154,6 +155,14 @@ def test_a_model_that_is_the_identity_is_warned_of(saved, text):
 
 
 @pytest.mark.filterwarnings("error")
+def test_a_model_whose_name_the_font_cannot_write_is_drawn_under_that_of_its_class(inspection, tmp_path):
+    named = replace(inspection, model=inspection.model | {"name": "runs/模型"})
+    drawn = draw_figures(named, tmp_path)[0].read_bytes()
+    in_ascii = replace(inspection, model=inspection.model | {"name": "FLASHQuadForMaskedLM"})
+    assert draw_figures(in_ascii, tmp_path)[0].read_bytes() == drawn
+
+
+@pytest.mark.filterwarnings("error")
 def test_a_model_without_any_usable_number_is_drawn_and_listed_all_the_same(saved, text, tmp_path):
     model = small_model("flash_quad")
     with torch.no_grad():
@@ -198,8 +207,10 @@ def test_a_model_of_another_library_is_refused(saved):
     ("settings", "message"),
     [
         ({"max_length": 31}, "max_length must be at least 32, got 31: sentences have up to 30 tokens"),
+        ({"max_length": 8193}, "max_length must be at most 8192, got 8193"),
         ({"rows": 0}, "rows must be at least 1, got 0"),
-        ({"seed": -1}, "seed must not be negative, got -1"),
+        ({"seed": -1}, r"seed must lie between 0 and 2\^63 - 1, got -1"),
+        ({"seed": 2**63}, r"seed must lie between 0 and 2\^63 - 1, got 9223372036854775808"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):

@@ -25,7 +25,7 @@ def inspect(
     max_length: Annotated[
         int | None,
         typer.Option(
-            help="Most tokens of a row, [CLS] and [SEP] counted.",
+            help="Most tokens of a row, [CLS] and [SEP] counted; 32 to 8,192.",
             show_default="the model's max_position_embeddings, at least 32 and at most 512",
         ),
     ] = None,

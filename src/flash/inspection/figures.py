@@ -23,7 +23,7 @@ _MODELS = (("trained", "C0", "-"), ("untrained", "C1", "--"))
 def draw_figures(inspection: Inspection, folder: str | Path) -> list[Path]:
     """Draw ``layers.png``, ``attention.png`` and ``lengths.png`` into a folder that exists, and return their paths."""
     models = [inspection.trained] if inspection.untrained is None else [inspection.trained, inspection.untrained]
-    name = Path(inspection.model["name"]).resolve().name  # also of "." and of a hub id
+    name = _title(inspection)
     drawings = {
         LAYERS_FIGURE: _draw_layers(models, name),
         ATTENTION_FIGURE: _draw_attention(models, name),
@@ -34,6 +34,12 @@ def draw_figures(inspection: Inspection, folder: str | Path) -> list[Path]:
         paths.append(Path(folder) / file)
         figure.savefig(paths[-1], dpi=_DPI)
     return paths
+
+
+def _title(inspection: Inspection) -> str:
+    """Name the model by its folder or hub id; by its class where the font of the figures has no such letters."""
+    name = Path(inspection.model["name"]).resolve().name  # also of "."
+    return name if name.isascii() else str(inspection.model["class"])
 
 
 def _draw_layers(models: Sequence[ModelMeasures], name: str) -> Any:

@@ -22,7 +22,7 @@ from flash.corpus.tokenizer_loading import tokenizer_description
 from flash.errors import InputError
 from flash.inspection.findings import find_warnings
 from flash.inspection.layers import StackMeasures, measure_layers
-from flash.inspection.lengths import LengthMeasures, lengths_to_measure, measure_lengths, tokens_to_encode
+from flash.inspection.lengths import LONGEST, LengthMeasures, lengths_to_measure, measure_lengths, tokens_to_encode
 from flash.inspection.loading import load_model_and_tokenizer, untrained_like
 from flash.inspection.sentences import MaskedSentence, draw_sentences
 from flash.inspection.texts import PASSAGE_TOKENS, SPECIAL_TOKEN_COUNT, Texts, read_texts
@@ -31,6 +31,7 @@ from flash.models.base_configuration import own_settings
 FORMAT_VERSION = 1
 _DEFAULT_MAX_LENGTH = 512
 _MIN_MAX_LENGTH = PASSAGE_TOKENS + SPECIAL_TOKEN_COUNT
+_MAX_SEED = 2**63 - 1  # PyTorch takes no higher one
 _SENTENCES = 32
 _TOKENS_PER_BATCH = 2_048
 
@@ -41,7 +42,7 @@ class InspectionSettings:
 
     Args:
         max_length: Tokens of a row at most, and of a padded sentence; None for the model's
-            ``max_position_embeddings``, at least 32 and at most 512.
+            ``max_position_embeddings``, at least 32 and at most 512. From 32 to 8,192.
         rows: Number of rows that layers are measured on.
         seed: Of the rows, the sentences, their masks and the untrained model.
         compare_with_untrained: Measure a freshly initialised model of the same configuration too.
@@ -60,10 +61,14 @@ class InspectionSettings:
                 f"max_length must be at least {_MIN_MAX_LENGTH}, got {self.max_length}: sentences have up "
                 f"to {PASSAGE_TOKENS} tokens, [CLS] and [SEP]"
             )
+        if self.max_length is not None and self.max_length > LONGEST:
+            raise InputError(
+                f"max_length must be at most {LONGEST}, got {self.max_length}: all attention weights of a row are held"
+            )
         if self.rows < 1:
             raise InputError(f"rows must be at least 1, got {self.rows}; 64 is usual")
-        if self.seed < 0:
-            raise InputError(f"seed must not be negative, got {self.seed}")
+        if not 0 <= self.seed <= _MAX_SEED:
+            raise InputError(f"seed must lie between 0 and 2^63 - 1, got {self.seed}")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ TOKENS_PER_LENGTH = 16_384
 _TOKENS_PER_BATCH = 4_096
 _SHORTEST = 64
 # A score matrix of float32 with so many rows takes 256 MiB, and a layer holds a few.
-_LONGEST = 8_192
+LONGEST = 8_192
 # Longer than trained: up to so many times max_position_embeddings.
 _STRETCH = (1, 2, 4, 8)
 
@@ -86,7 +86,7 @@ def lengths_to_measure(max_length: int, max_position_embeddings: int, stream_tok
     while power < max_length:
         lengths.add(power)
         power *= 2
-    longest = min(stream_tokens, _LONGEST)
+    longest = min(stream_tokens, LONGEST)
     return sorted(length for length in lengths if _SHORTEST <= length <= longest)
 
 
