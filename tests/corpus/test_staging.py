@@ -1,7 +1,7 @@
 import pytest
 from filelock import FileLock
 
-from flash.corpus.staging import scratch_folder, staged
+from flash.corpus.staging import check_replaceable, scratch_folder, staged
 from flash.errors import InputError
 
 
@@ -34,6 +34,13 @@ def test_error_leaves_an_earlier_output_as_it_was(tmp_path):
         raise OSError("full")
     assert output.read_text() == "earlier"
     assert names(tmp_path) == ["out"]
+
+
+def test_an_output_below_a_file_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("text")
+    for output in (tmp_path / "file" / "out", tmp_path / "file" / "deep" / "out"):
+        with pytest.raises(InputError, match=r"out cannot be made, because .*file is a file: name another"):
+            check_replaceable(output, overwrite=True)
 
 
 def test_existing_output_is_replaced_only_when_told(tmp_path):

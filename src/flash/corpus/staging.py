@@ -61,6 +61,9 @@ def staged(output: Path, *, overwrite: bool, own_files: Sequence[str] = ()) -> I
 
 def check_replaceable(output: Path, *, overwrite: bool, own_files: Sequence[str] = ()) -> None:
     """Raise InputError where `staged` would, so that it is said before hours of work."""
+    for folder in output.parents:
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{printable(output)} cannot be made, because {printable(folder)} is a file: name another")
     entries = sorted(path.name for path in output.iterdir()) if output.is_dir() else []
     if not output.exists() or (output.is_dir() and not entries):
         return
