@@ -80,6 +80,24 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path):
     assert line.startswith(f"flashquad: cannot load a masked language model from {tmp_path}/nowhere: ")
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "今天的天气很好",
+            "'今天的天气很好' is neither a model's folder nor a sentence with [MASK]; write [MASK] where",
+        ),
+        ("", "the name of the model is empty; give a folder, a hub id or tiny-zh"),
+        (" ", "the name of the model is empty"),
+    ],
+)
+def test_a_first_word_that_is_neither_model_nor_sentence_is_one_line(word, message):
+    result = CliRunner().invoke(app, ["fill-mask", word])
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"flashquad: {message}")
+
+
 def test_help_has_an_example():
     result = CliRunner().invoke(app, ["fill-mask", "--help"])
     assert result.exit_code == 0

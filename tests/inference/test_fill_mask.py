@@ -145,3 +145,13 @@ def test_masked_language_models_of_other_architectures_are_filled_too(tmp_path, 
     BertForMaskedLM(BertConfig(vocab_size=len(TOKENS), **sizes)).save_pretrained(tmp_path)
     filled = MaskFiller(str(tmp_path), tokenizer=str(toy_vocabulary)).fill(SENTENCES[1])
     assert [len(candidates) for candidates in filled.masks] == [5, 5, 5]
+
+
+def test_a_text_longer_than_another_model_reads_is_refused(tmp_path, toy_vocabulary):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 16}
+    config = BertConfig(vocab_size=len(TOKENS), max_position_embeddings=8, **sizes)
+    BertForMaskedLM(config).save_pretrained(tmp_path)
+    filler = MaskFiller(str(tmp_path), tokenizer=str(toy_vocabulary))
+    assert len(filler.fill("今天的天气[MASK]").masks) == 1  # 8 tokens with [CLS] and [SEP]
+    with pytest.raises(InputError, match="the text has 9 tokens, and this BertForMaskedLM reads at most 8; shorten it"):
+        filler.fill("今天的天气很[MASK]")

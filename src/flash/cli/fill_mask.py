@@ -40,9 +40,15 @@ def fill_mask(
     from flash.inference.fill_mask import MaskFiller
 
     quiet_libraries()
-    if "[MASK]" in model and not Path(model).exists():
-        text = [model, *(text or [])]  # no model is named
-        model = PACKAGED_MODEL
+    if not Path(model).exists():
+        if "[MASK]" in model:
+            text = [model, *(text or [])]  # no model is named
+            model = PACKAGED_MODEL
+        elif not model.isascii():  # no name on the hub has such letters
+            raise InputError(
+                f"{model!r} is neither a model's folder nor a sentence with [MASK]; write [MASK] where a token is to "
+                "be filled in"
+            )
     filler = MaskFiller(model, tokenizer=tokenizer)
     if not text:
         # a line that is not UTF-8 then is one bad sentence, as such an argument is, and not the end of the stream

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.data.vocabulary_check import check_vocabulary
 from flash.errors import InputError
+from flash.models.encoder import GatedPreTrainedModel
 from flash.models.loading import load_masked_lm
 from flash.packaged import PACKAGED_MODEL
 
@@ -62,7 +63,8 @@ class MaskFiller:
             top_k: Number of candidates a mask.
 
         Raises:
-            InputError: A text that is not UTF-8 or has no mask, or ``top_k`` below 1 or above the vocabulary.
+            InputError: A text that is not UTF-8, has no mask or is longer than the model reads, or ``top_k`` below 1
+                or above the vocabulary.
         """
         _check_is_utf8(text)
         mask_token = self.tokenizer.mask_token
@@ -73,6 +75,7 @@ class MaskFiller:
         if not 1 <= top_k <= tokens:
             raise InputError(f"top_k must lie between 1 and the vocabulary's {tokens}, got {top_k}")
         inputs = self.tokenizer(text, return_tensors="pt", return_token_type_ids=False)
+        self._check_length(inputs["input_ids"].shape[1])
         masked = inputs["input_ids"] == self.tokenizer.mask_token_id
         logits = self.model(**inputs).logits[masked]  # (masks, vocab_size)
         # a model may have more embeddings than there are tokens, to fill up a multiple of 8
@@ -85,6 +88,15 @@ class MaskFiller:
             for ids, probabilities in zip(top.indices.tolist(), top.values.tolist(), strict=True)
         ]
         return FilledSentence(text=text, pieces=pieces, masks=masks)
+
+    def _check_length(self, tokens: int) -> None:
+        """Refuse what a model of another library has no positions for; those of this one read any length."""
+        longest = getattr(self.model.config, "max_position_embeddings", None)
+        if longest is not None and tokens > longest and not isinstance(self.model, GatedPreTrainedModel):
+            raise InputError(
+                f"the text has {tokens} tokens, and this {type(self.model).__name__} reads at most {longest}; "
+                "shorten it"
+            )
 
 
 def _check_is_utf8(text: str) -> None:

@@ -10,7 +10,7 @@ from transformers.utils import CONFIG_NAME
 
 from flash.errors import InputError
 from flash.models.checkpoint_folders import checkpoints_newest_first
-from flash.packaged import packaged_or_named
+from flash.packaged import PACKAGED_MODEL, packaged_or_named
 
 # RuntimeError, EOFError and UnpicklingError: a damaged pytorch_model.bin; StrictDataclassError: a value in config.json
 _LOADING_ERRORS = (
@@ -32,9 +32,12 @@ def load_masked_lm(name: str, *, flag: str | None = None) -> PreTrainedModel:
         flag: The flag that named the model, to begin the message of an error with.
 
     Raises:
-        InputError: No such model, damaged files, or weights that do not fit ``config.json``.
+        InputError: No name, no such model, damaged files, or weights that do not fit ``config.json``.
     """
-    refusal = f"{flag + ': ' if flag else ''}cannot load a masked language model from {name}"
+    begin = f"{flag + ': ' if flag else ''}"
+    if not name.strip():
+        raise InputError(f"{begin}the name of the model is empty; give a folder, a hub id or {PACKAGED_MODEL}")
+    refusal = f"{begin}cannot load a masked language model from {name}"
     source = packaged_or_named(name)
     folder = Path(source)
     if folder.is_dir() and not (folder / CONFIG_NAME).is_file():
