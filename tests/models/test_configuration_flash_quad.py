@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from huggingface_hub.errors import StrictDataclassFieldValidationError
@@ -207,9 +208,18 @@ def test_a_preset_changes_nothing_of_the_plain_constructor():
     assert FLASHQuadConfig().initialization == "normal"
 
 
-def test_an_unknown_preset_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match=r"no preset 'huge'; there are tiny, small, base, large"):
-        FLASHQuadConfig.preset("huge")
+@pytest.mark.parametrize("name", ["huge", "", None, ["tiny"]])
+def test_an_unknown_preset_is_refused_with_the_known_ones(name):
+    with pytest.raises(InputError, match=re.escape(f"no preset {name!r}; there are tiny, small, base, large")):
+        FLASHQuadConfig.preset(name)
+
+
+def test_a_slip_in_the_name_of_a_setting_over_a_preset_is_refused():
+    with pytest.raises(InputError, match="'hiden_size' is no setting of FLASHQuadConfig"):
+        FLASHQuadConfig.preset("tiny", hiden_size=64)
+    # names of every configuration, and aliases
+    config = FLASHQuadConfig.preset("tiny", s=32, num_labels=3, id2label={0: "a", 1: "b", 2: "c"})
+    assert (config.query_key_dim, config.num_labels) == (32, 3)
 
 
 def test_a_wrong_setting_over_a_preset_is_refused_as_everywhere():

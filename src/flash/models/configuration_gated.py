@@ -68,10 +68,14 @@ class GatedAttentionConfig(BaseConfiguration):
             **settings: Settings over the preset's, such as ``vocab_size``.
 
         Raises:
-            InputError: There is no such preset.
+            InputError: There is no such preset, or no setting of a name.
         """
-        if name not in SIZES:
+        if name not in tuple(SIZES):
             raise InputError(f"no preset {name!r}; there are {', '.join(SIZES)}")
+        # the constructor takes any name, as every configuration does; here a slip would train another model
+        for setting in settings:
+            if not (setting in cls.__dataclass_fields__ or setting in cls.attribute_map or hasattr(cls, setting)):
+                raise InputError(f"{setting!r} is no setting of {cls.__name__}; see its documentation for their names")
         return cls(**RECOMMENDED | SIZES[name] | settings)
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -94,7 +98,7 @@ class GatedAttentionConfig(BaseConfiguration):
         if self.norm_position == "post" and self.final_norm:
             raise InputError(
                 "final_norm=True has nothing to do where norm_position='post' normalises the output of every layer; "
-                "leave out one of the two"
+                "set final_norm=False or norm_position='pre'"
             )
         self._check_positions()
         self._check_attention()
