@@ -7,12 +7,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from flash.errors import InputError
+
 DOCS = Path(__file__).parents[1] / "docs"
 _TABLE = re.compile(r"(<!-- table (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill_tables(text: str, tables: Mapping[str, Callable[[Any], str]], records: Any) -> str:
-    """Write each table of ``records`` between its marks, ``<!-- table NAME -->`` and ``<!-- end -->``."""
+    """Write each table of ``records`` between its marks, ``<!-- table NAME -->`` and ``<!-- end -->``.
+
+    Raises:
+        InputError: A mark names no table.
+    """
+    for match in _TABLE.finditer(text):
+        if match["name"] not in tables:
+            raise InputError(f"{match[1].strip()}: there is no such table; there are {', '.join(tables)}")
     return _TABLE.sub(lambda match: f"{match[1]}\n{tables[match['name']](records)}\n\n{match[3]}", text)
 
 

@@ -183,7 +183,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     validations = {}
     for given in arguments.validation:
         name, _, folder = given.rpartition("=")
-        validations[name or Path(folder).name] = (folder, load_rows(folder, tokenizer, arguments.max_length))
+        name = name or Path(folder).name
+        if name in validations:
+            raise InputError(f"--validation: two folders are called {name}; name them apart, NAME={folder}")
+        validations[name] = (folder, load_rows(folder, tokenizer, arguments.max_length))
     train, held_out = split_tail(
         load_rows(arguments.train, tokenizer, arguments.max_length), 0.05, most_rows=arguments.held_out_rows
     )
@@ -268,9 +271,17 @@ def main() -> None:
     parser.add_argument("--held-out-rows", type=int, default=600, help="last training rows, for the exponents")
     parser.add_argument("--json", type=Path, required=True, help="file to write")
     arguments = parser.parse_args()
+    least = {"order": 2, "max_length": 3, "seed": 0, "beam_width": 1, "held_out_rows": 1}
+    for name, value in least.items():
+        if getattr(arguments, name) < value:
+            given = f"--{name.replace('_', '-')}"
+            parser.error(f"{given} must be at least {value}, got {getattr(arguments, name)}")
+    if arguments.json.is_dir():
+        parser.error(f"--json {arguments.json} is a folder; name a file")
     try:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)  # before the minutes of counting
         result = run(arguments)
-    except InputError as error:
+    except (InputError, OSError) as error:
         parser.error(str(error))
     arguments.json.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(table(result))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # the harness of the other benchmarks
 
+from flash.errors import InputError
+
 from figures import draw_curves, draw_lengths, draw_signal, draw_sweeps
 from generated_page import DOCS, fill_tables, write_or_compare
 from runs import read_records
@@ -49,11 +51,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     arguments = parser.parse_args()
-    records = read_records(RECORDS)
-    if not arguments.check:
-        draw(records)
-    text = fill_tables(PAGE.read_text(encoding="utf-8"), TABLES, records)
-    return write_or_compare(PAGE, text, check=arguments.check)
+    try:
+        records = read_records(RECORDS)
+        if not records:
+            raise InputError(f"{RECORDS} holds no records, and the tables would be empty; run study.py first")
+        text = fill_tables(PAGE.read_text(encoding="utf-8"), TABLES, records)
+        if not arguments.check:
+            draw(records)
+        return write_or_compare(PAGE, text, check=arguments.check)
+    except (InputError, OSError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.data.collator import WholeWordMaskCollator
+from flash.data.manifest import check_tokenizer, read_manifest
 from flash.data.pretraining_dataset import PretrainingDataset, load_prepared_folder, tokenize_dataset
 from flash.training.arguments import PretrainingArguments
 from flash.training.trainer import MaskedLMTrainer, MaskEpochCallback
@@ -80,8 +81,18 @@ class Texts:
 
     @staticmethod
     def load(train: str, validation: str) -> "Texts":
-        """Take the tokenizer that the training folder was prepared with."""
-        return Texts(train, validation, load_tokenizer(f"{train}/tokenizer"))
+        """Take the tokenizer that the training folder was prepared with.
+
+        Raises:
+            InputError: Not such folders, or the two were prepared with different tokenizers.
+        """
+        for folder in (train, validation):
+            load_prepared_folder(folder)
+        tokenizer = load_tokenizer(f"{train}/tokenizer")
+        manifest = read_manifest(validation)
+        if manifest is not None:
+            check_tokenizer(manifest, validation, tokenizer)
+        return Texts(train, validation, tokenizer)
 
     def rows(self, folder: str, length: int) -> PretrainingDataset:
         """Tokenize a folder, or find it in the cache."""
@@ -130,9 +141,24 @@ def train(run: Run, texts: Texts, *, keep_in: Path | None = None, compiled: bool
         "machine": machine(),
     }
     if keep_in is not None:
-        name = f"{run.contestant}-{run.size}-{run.length}-{run.learning_rate:g}-{run.seed}"
-        trainer.save_model(str(keep_in / name))
+        trainer.save_model(str(keep_in / model_folder(run)))
     return record
+
+
+def model_folder(run: Run) -> str:
+    """Name the folder of a run's model: another one for each run, but for the lengths that it is measured at."""
+    changes = [f"{name}={value}" for name, value in (*run.settings, *run.training)]
+    return "-".join(
+        [
+            run.contestant,
+            run.size,
+            str(run.length),
+            f"{run.learning_rate:g}",
+            str(run.seed),
+            f"{run.steps}steps",
+            *changes,
+        ]
+    )
 
 
 def _trainer(run: Run, texts: Texts, model: PreTrainedModel, folder: str, *, compiled: bool) -> MaskedLMTrainer:
@@ -165,12 +191,13 @@ def _trainer(run: Run, texts: Texts, model: PreTrainedModel, folder: str, *, com
     )
     train_rows = texts.rows(texts.train, run.length)
     validation_rows = texts.rows(texts.validation, run.length)
+    curve_rows = min(CURVE_TOKENS // run.length, len(validation_rows))
     collator = WholeWordMaskCollator(texts.tokenizer, mask_probability=args.mlm_probability, seed=run.seed)
     trainer = _StudyTrainer(
         model=model,
         args=args,
         train_dataset=train_rows,
-        eval_dataset=torch.utils.data.Subset(validation_rows, range(CURVE_TOKENS // run.length)),
+        eval_dataset=torch.utils.data.Subset(validation_rows, range(curve_rows)),
         processing_class=texts.tokenizer,
         data_collator=collator,
     )

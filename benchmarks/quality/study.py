@@ -17,6 +17,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # the harness of the other benchmarks
 
+from flash.errors import InputError
+
 from run_records import append_record
 from runs import Run, Texts, read_records, train
 from studies import STUDIES
@@ -39,22 +41,32 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)  # a run as JSON: what a worker is started with
     parser.add_argument("--dry-run", action="store_true", help="print the runs that are missing")
     arguments = parser.parse_args()
-    if arguments.study == ["all"]:
+    if "all" in arguments.study:
         arguments.study = list(STUDIES)
     unknown = sorted(set(arguments.study) - set(STUDIES))
     if unknown:
         parser.error(f"no study {unknown[0]!r}; there are {', '.join(STUDIES)}")
-    if arguments.one:
-        run = Run.from_dict(json.loads(arguments.one))
-        texts = Texts.load(arguments.train, arguments.validation)
-        append_record(arguments.results, train(run, texts, keep_in=arguments.keep_models, compiled=arguments.compile))
-        return
+    if arguments.workers < 1:
+        parser.error(f"--workers must be at least 1, got {arguments.workers}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if arguments.dry_run:
-        for run in missing(arguments):
-            print(json.dumps(run.to_dict()))
-        return
-    work(arguments)
+    try:
+        if arguments.dry_run:
+            for run in missing(arguments):
+                print(json.dumps(run.to_dict()))
+            return
+        texts = Texts.load(arguments.train, arguments.validation)
+        if arguments.keep_models is not None:
+            arguments.keep_models.mkdir(parents=True, exist_ok=True)
+        if arguments.one:
+            run = Run.from_dict(json.loads(arguments.one))
+            record = train(run, texts, keep_in=arguments.keep_models, compiled=arguments.compile)
+            append_record(arguments.results, record)
+        else:
+            work(arguments)
+    except (InputError, OSError) as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        sys.exit("stopped; start the study again to go on where it was")
 
 
 def missing(arguments: argparse.Namespace) -> list[Run]:

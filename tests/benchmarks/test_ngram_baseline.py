@@ -119,3 +119,39 @@ def test_a_folder_that_is_not_there_is_said_in_one_line(
         ngram_baseline.main()
     assert stop.value.code == 2
     assert "no such dataset folder" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--order", "1"], "--order must be at least 2, got 1"),
+        (["--max-length", "2"], "--max-length must be at least 3, got 2"),
+        (["--seed", "-1"], "--seed must be at least 0, got -1"),
+        (["--beam-width", "-1"], "--beam-width must be at least 1, got -1"),
+        (["--held-out-rows", "0"], "--held-out-rows must be at least 1, got 0"),
+        (["--json", "."], "--json . is a folder; name a file"),
+        (["--validation", "elsewhere/unseen"], "two folders are called unseen; name them apart, NAME=elsewhere/unseen"),
+    ],
+)
+def test_what_cannot_be_is_said_before_the_counting(
+    toy_dataset: Path, toy_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, words, message
+):
+    good = ["--train", toy_dataset, "--validation", f"unseen={toy_dataset}", "--tokenizer", toy_vocabulary]
+    good += ["--json", tmp_path / "result.json"]
+    monkeypatch.setattr(ngram_baseline, "Filler", lambda *_, **__: pytest.fail("n-grams were counted"))
+    monkeypatch.setattr(sys, "argv", ["ngram_baseline.py", *map(str, good), *words])
+    with pytest.raises(SystemExit) as stop:
+        ngram_baseline.main()
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_folder_of_the_result_is_made(
+    toy_dataset: Path, toy_vocabulary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(ngram_baseline, "run", lambda arguments: {"ways": {}})
+    result = tmp_path / "new" / "deep" / "result.json"
+    flags = ["--train", "a", "--validation", "b", "--tokenizer", "c", "--json", str(result)]
+    monkeypatch.setattr(sys, "argv", ["ngram_baseline.py", *flags])
+    ngram_baseline.main()
+    assert json.loads(result.read_text(encoding="utf-8")) == {"ways": {}}

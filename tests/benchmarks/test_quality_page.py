@@ -1,9 +1,13 @@
 """docs/quality.md shows what the records say."""
 
 import re
+import sys
 
 import pytest
 
+from flash.errors import InputError
+
+import page
 from figures import looks
 from generated_page import fill_tables
 from page import DOCS, PAGE, RECORDS
@@ -35,3 +39,20 @@ def test_a_table_that_was_changed_by_hand_is_written_anew(text):
 def test_no_two_lines_of_a_figure_look_the_same():
     drawn = list(looks())
     assert len(drawn) == len(set(drawn)) == 32
+
+
+def test_a_page_without_records_is_left_as_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(page, "RECORDS", tmp_path / "runs.jsonl")
+    monkeypatch.setattr(page, "PAGE", tmp_path / "quality.md")
+    monkeypatch.setattr(sys, "argv", ["page.py"])
+    page.PAGE.write_text("<!-- table lengths -->\nnumbers\n<!-- end -->\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as stop:
+        page.main()
+    assert stop.value.code == 2
+    assert "runs.jsonl holds no records" in capsys.readouterr().err
+    assert "numbers" in page.PAGE.read_text(encoding="utf-8")
+
+
+def test_a_mark_of_no_table_is_named():
+    with pytest.raises(InputError, match="<!-- table nothing -->: there is no such table; there are comparison-3M"):
+        fill_tables("<!-- table nothing -->\n<!-- end -->", TABLES, {})

@@ -1,14 +1,18 @@
 """The bookkeeping of studies: which runs are made, what their records become."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
+from flash.errors import InputError
+
+import study
 from contestants import CONTESTANTS, SIZES
 from run_records import append_record
-from runs import Run, build_model, read_records
+from runs import Run, build_model, model_folder, read_records
 from studies import ADAMW_RATES, MUON_RATES, SEEDS, STUDIES, best_rate, rates_to_try, tuned
 from summary import plus_minus, summarize
 
@@ -138,9 +142,18 @@ def test_records_survive_the_file(tmp_path):
     for seed in (0, 1):
         append_record(tmp_path / "runs.jsonl", record_of(replace(run, seed=seed), 4.0 + seed))
     records = read_records(tmp_path / "runs.jsonl")
-    assert list(records) == [run, replace(run, seed=1)]
+    assert {each for each in records if each.evaluate_at} == {run, replace(run, seed=1)}
     assert records[replace(run, seed=1)]["loss"] == 5.0
     assert [json.loads(line)["loss"] for line in (tmp_path / "runs.jsonl").read_text().splitlines()] == [4.0, 5.0]
+
+
+def test_a_run_measured_at_other_lengths_serves_where_none_are_asked_for(tmp_path):
+    measured = replace(FIRST, evaluate_at=(16, 32))
+    append_record(tmp_path / "runs.jsonl", record_of(measured, 4.0))
+    append_record(tmp_path / "runs.jsonl", record_of(replace(FIRST, seed=1), 5.0))
+    records = read_records(tmp_path / "runs.jsonl")
+    assert records[FIRST] == records[measured]
+    assert replace(measured, seed=1) not in records
 
 
 def test_a_summary_is_of_the_best_rate_over_its_seeds():
@@ -158,3 +171,70 @@ def test_a_run_that_was_not_measured_at_other_lengths_does_not_stand_for_one_tha
     assert wanted.evaluate_at
     unmeasured = replace(wanted, evaluate_at=())
     assert wanted not in {unmeasured: record_of(unmeasured, 5.0)}
+
+
+@pytest.mark.parametrize(
+    ("damaged", "reason"),
+    [
+        ('{"run": {"contestant": "flash-quad", "si', "JSONDecodeError"),
+        ("", "JSONDecodeError"),
+        ('{"loss": 4.0}', "KeyError"),
+        ('{"run": {"contestant": "flash"}}', "KeyError"),
+        ("7", "TypeError"),
+    ],
+)
+def test_a_damaged_record_is_named_with_its_line(tmp_path, damaged, reason):
+    results = tmp_path / "runs.jsonl"
+    append_record(results, record_of(FIRST, 4.0))
+    with results.open("a", encoding="utf-8") as out:
+        out.write(f"{damaged}\n")
+    with pytest.raises(InputError, match=rf"runs.jsonl:2: no record of a run \({reason}.*delete the line"):
+        read_records(results)
+
+
+def test_a_record_behind_a_line_that_was_not_finished_is_whole(tmp_path):
+    results = tmp_path / "runs.jsonl"
+    append_record(results, record_of(FIRST, 4.0))
+    whole = results.read_bytes()
+    results.write_bytes(whole + whole[:50])  # a process was killed while it wrote
+    append_record(results, record_of(replace(FIRST, seed=1), 5.0))
+    first, half, last = results.read_bytes().splitlines(keepends=True)
+    assert first == whole
+    assert half == whole[:50] + b"\n"
+    assert json.loads(last)["loss"] == 5.0
+
+
+def test_no_two_runs_leave_their_models_in_one_folder():
+    records = finished("comparison-3M")
+    runs = {replace(run, evaluate_at=()) for name in STUDIES for run in STUDIES[name](records)}
+    assert len({model_folder(run) for run in runs}) == len(runs)
+    assert model_folder(FIRST) == "flash-quad-3M-128-0-0-5steps"
+
+
+@pytest.fixture
+def study_error(monkeypatch, capsys, toy_dataset, tmp_path):
+    """What `study.py` says last, given other flags than good ones."""
+
+    def run(*names, **flags):
+        good = {"train": toy_dataset, "validation": toy_dataset, "results": tmp_path / "runs.jsonl"}
+        words = [word for name, value in (good | flags).items() for word in (f"--{name}", str(value))]
+        monkeypatch.setattr(sys, "argv", ["study.py", *names, *words])
+        with pytest.raises(SystemExit) as stop:
+            study.main()
+        assert stop.value.code == 2
+        return capsys.readouterr().err.splitlines()[-1]
+
+    return run
+
+
+def test_a_study_says_what_is_wrong_before_it_starts_a_run(study_error, tmp_path, toy_dataset, monkeypatch):
+    monkeypatch.setattr(study, "start", lambda run: pytest.fail("a run was started"))
+    assert "no study 'nothing'; there are comparison-3M" in study_error("nothing")
+    for workers in (0, -1):
+        assert f"--workers must be at least 1, got {workers}" in study_error("settings", workers=workers)
+    for flag in ("train", "validation"):
+        assert "nowhere: no such dataset folder" in study_error("settings", **{flag: tmp_path / "nowhere"})
+    assert "Is a directory" in study_error("settings", results=tmp_path)
+    (tmp_path / "file").write_text("no record", encoding="utf-8")
+    assert "file:1: no record of a run" in study_error("settings", results=tmp_path / "file")
+    assert "File exists" in study_error("settings", **{"keep-models": tmp_path / "file"})
