@@ -1,6 +1,7 @@
 """Every parameter starts as ``FLASHQuadConfig.initialization`` says, however the model is built."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -139,3 +140,20 @@ def test_the_stream_of_a_new_model_grows_as_derived_whatever_width_and_length(co
         update = ((after - before).norm() / before.norm()).item()
         assert update == pytest.approx((k / (1 + k * n)) ** 0.5, rel=0.2), n
         assert after.square().mean().sqrt().item() == pytest.approx((1 + k * (n + 1)) ** 0.5, rel=0.1), n
+
+
+def test_a_branch_of_the_earlier_initialisation_falls_with_the_fifth_power_of_its_range():
+    """docs/maths.md: u, v and W_out once, the Toeplitz bias twice."""
+
+    def update(initializer_range):
+        torch.manual_seed(0)
+        config = FLASHQuadConfig(
+            vocab_size=50, hidden_size=64, num_hidden_layers=2, query_key_dim=32, initializer_range=initializer_range
+        )
+        model = FLASHQuadModel(config).double().eval()
+        input_ids = torch.randint(1, 50, (2, 40), generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            before, after, _ = model(input_ids, output_hidden_states=True).hidden_states
+        return ((after - before).norm() / before.norm()).item()
+
+    assert math.log2(update(0.02) / update(0.01)) == pytest.approx(5, abs=0.1)
