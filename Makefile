@@ -55,6 +55,7 @@ bench: $(VENV)/.installed-dev
 		--contestants flash-quad,flash-quad@bf16,flash-quad+full-logits@bf16 --baseline flash-quad+full-logits
 
 quality: $(VENV)/.installed-dev
+	@test -n "$(TRAIN)" -a -n "$(VALIDATION)" || { echo 'make quality TRAIN=... VALIDATION=...: folders of `flashquad prepare --format text`' >&2; exit 2; }
 	$(BIN)/python benchmarks/quality/study.py all --train $(TRAIN) --validation $(VALIDATION) \
 		--results benchmarks/results/quality_runs.jsonl --keep-models build/quality --workers $(WORKERS)
 	$(BIN)/python benchmarks/quality/page.py
