@@ -1,6 +1,7 @@
 """The model that comes with the package: whole, small, and better than chance."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import flash
 from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.errors import InputError
 from flash.inference.fill_mask import MaskFiller
+from flash.models.base_configuration import own_settings
 from flash.models.configuration_flash_quad import FLASHQuadConfig
 from flash.models.loading import load_masked_lm
 from flash.packaged import packaged_or_named
@@ -27,16 +29,20 @@ def filler():
 
 def test_the_folder_holds_what_its_card_names_and_is_small():
     files = {path.name for path in FOLDER.iterdir()}
-    assert {"README.md", "config.json", "curves.png", "manifest.json", "model.safetensors", "recipe.yaml"} <= files
+    assert {"README.md", "config.json", "manifest.json", "model.safetensors", "recipe.yaml", "tokenizer.json"} <= files
+    figures = re.findall(r"!\[.*\]\((.+)\)", (FOLDER / "README.md").read_text(encoding="utf-8"))
+    assert "curves.png" in figures
+    assert set(figures) <= files
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= LARGEST_BYTES
 
 
 def test_its_recipe_is_the_recipe_of_its_name_and_made_its_configuration():
     assert (FOLDER / "recipe.yaml").read_text() == (Path(flash.__file__).parent / "recipes/tiny-zh.yaml").read_text()
     settings = load_recipe("tiny-zh")["config"]
-    config = FLASHQuadConfig.preset(settings.pop("preset"), **settings)
+    config = FLASHQuadConfig.preset(settings.pop("preset"), **settings, vocab_size=8000)
     written = json.loads((FOLDER / "config.json").read_text())
-    names = {"hidden_size", "num_hidden_layers", "query_key_dim", "norm_type", "token_shift", "initialization"}
+    names = (written.keys() & own_settings(FLASHQuadConfig)) - {"use_cache"}  # training switches that off
+    assert len(names) > 25
     assert {name: written[name] for name in names} == {name: getattr(config, name) for name in names}
 
 
