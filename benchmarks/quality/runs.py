@@ -228,13 +228,14 @@ class _Curve(TrainerCallback):
         self._trainer = trainer
         self._begun: float | None = None
         self._evaluating = 0.0
+        self._stopped = 0.0
         self.points: list[dict[str, float]] = []
         evaluate = trainer.evaluate
 
         def without_counting(*args: Any, **kwargs: Any) -> Any:
-            started = time.process_time()
+            self._stopped = time.process_time()
             metrics = evaluate(*args, **kwargs)
-            self._evaluating += time.process_time() - started
+            self._evaluating += time.process_time() - self._stopped
             return metrics
 
         trainer.evaluate = without_counting  # type: ignore[method-assign]
@@ -244,9 +245,8 @@ class _Curve(TrainerCallback):
         return self.points[-1]["seconds"] if self.points else 0.0
 
     def _seconds(self) -> float:
-        if self._begun is None:
-            return 0.0
-        return round(time.process_time() - self._begun - self._evaluating, 1)
+        # asked within a validation, which does not count either
+        return 0.0 if self._begun is None else round(self._stopped - self._begun - self._evaluating, 1)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock."""

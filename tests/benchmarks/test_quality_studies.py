@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.errors import InputError
 
 import study
 from contestants import CONTESTANTS, SIZES
 from run_records import append_record
-from runs import Run, build_model, model_folder, read_records
+from runs import Run, Texts, as_pairs, build_model, model_folder, read_records, train
 from studies import ADAMW_RATES, MUON_RATES, SEEDS, STUDIES, best_rate, rates_to_try, tuned
 from summary import plus_minus, summarize
 
@@ -166,11 +167,21 @@ def test_a_summary_is_of_the_best_rate_over_its_seeds():
     assert plus_minus(summary.mean_of("loss"), summary.spread_of("loss")) == "4.200 ± 0.200"
 
 
-def test_a_run_that_was_not_measured_at_other_lengths_does_not_stand_for_one_that_shall_be():
-    (wanted, *_) = STUDIES["lengths"]({})
-    assert wanted.evaluate_at
-    unmeasured = replace(wanted, evaluate_at=())
-    assert wanted not in {unmeasured: record_of(unmeasured, 5.0)}
+def test_a_run_leaves_its_record_and_its_model(toy_dataset, toy_vocabulary, tmp_path):
+    texts = Texts(str(toy_dataset), str(toy_dataset), load_tokenizer(toy_vocabulary))
+    small = as_pairs({"hidden_size": 32, "num_hidden_layers": 1})
+    run = replace(FIRST, learning_rate=1e-2, steps=16, length=64, settings=small, evaluate_at=(16,))
+    record = train(run, texts, keep_in=tmp_path)
+    assert Run.from_dict(json.loads(json.dumps(record["run"]))) == run
+    assert [point["step"] for point in record["curve"]] == list(range(2, 17, 2))
+    seconds = [point["seconds"] for point in record["curve"]]
+    assert seconds[0] == 0.0 < record["seconds"] == seconds[-1]  # the clock starts with the fourth step
+    assert seconds == sorted(seconds)
+    assert record["loss"] == pytest.approx(record["curve"][-1]["loss"], abs=1e-3)  # all of the text is the curve's
+    assert record["loss"] < record["curve"][0]["loss"]
+    assert list(record["lengths"]) == [16]
+    saved = json.loads((tmp_path / model_folder(run) / "config.json").read_text(encoding="utf-8"))
+    assert saved["hidden_size"] == 32
 
 
 @pytest.mark.parametrize(
