@@ -96,6 +96,12 @@ CONTESTANTS = {
     "earlier": Contestant("FLASH-Quad, earlier recipe", earlier),
     "transformer": Contestant("Transformer++ as published", transformer),
     "transformer-tricks": Contestant("Transformer++ with our tricks", transformer, muon=True, settings=OUR_TRICKS),
+    "transformer-own-init": Contestant(
+        "Transformer++ with our tricks, its own initialisation",
+        transformer,
+        muon=True,
+        settings=OUR_TRICKS | {"fan_in": False},
+    ),
     "flash-quad-adamw": Contestant("FLASH-Quad, AdamW", flash_quad),
     "transformer-muon": Contestant("Transformer++ as published, Muon", transformer, muon=True),
     "bert": Contestant("BERT", bert),

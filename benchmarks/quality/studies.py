@@ -15,7 +15,7 @@ SEEDS = (0, 1, 2)
 # With Muon it is AdamW's, for embeddings and vectors; Muon has a quarter of it.
 ADAMW_RATES = (4e-3, 2e-3, 8e-3, 1e-3)
 MUON_RATES = (2e-2, 1e-2, 4e-2, 5e-3)
-COMPARED = ("flash-quad", "transformer-tricks", "transformer", "earlier", "flash")
+COMPARED = ("flash-quad", "transformer-tricks", "transformer-own-init", "transformer", "earlier", "flash")
 LONG = ("flash", "transformer-tricks", "flash-quad")
 LONGEST_TAKEN_OVER = 512  # tokens in a row: four rows a batch
 SEPARATED = ("flash-quad-adamw", "transformer-muon", "bert")

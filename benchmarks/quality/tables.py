@@ -109,7 +109,10 @@ def difference(tuned: Tuned, other: Tuned) -> float:
 def describe(run: Run) -> str:
     """Name a variant by what it changes."""
     training = [(name, value) for name, value in run.training if name != "muon_learning_rate"]
-    changes = [f"`{name}={value}`" for name, value in (*run.settings, *training)]
+    changes = [
+        f"`{name}={f'{value:.3g}' if isinstance(value, float) else value}`"
+        for name, value in (*run.settings, *training)
+    ]
     title = CONTESTANTS[run.contestant].title
     return ", ".join(changes if changes and run.contestant == "flash-quad" else [title, *changes])
 
@@ -128,6 +131,8 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "rates-2048": _of("confirmation-2048", sweep_table),
     "settings-2048": _of("settings-2048", variants_of),
     "outer-norms": _of("outer-norms", variants_of),
+    "settings": _of("settings", variants_of),
+    "tricks": _of("tricks", variants_of),
     "lengths": lengths_table,
     "one-rate": one_rate_table,
 }
