@@ -109,10 +109,10 @@ def difference(tuned: Tuned, other: Tuned) -> float:
 def describe(run: Run) -> str:
     """Name a variant by what it changes."""
     training = [(name, value) for name, value in run.training if name != "muon_learning_rate"]
-    changes = [
-        f"`{name}={f'{value:.3g}' if isinstance(value, float) else value}`"
-        for name, value in (*run.settings, *training)
-    ]
+    shown = (
+        (name, f"{value:.3g}" if isinstance(value, float) else value) for name, value in (*run.settings, *training)
+    )
+    changes = [f"`{name}={value}`" for name, value in shown]
     title = CONTESTANTS[run.contestant].title
     return ", ".join(changes if changes and run.contestant == "flash-quad" else [title, *changes])
 
