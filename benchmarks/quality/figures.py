@@ -54,7 +54,9 @@ def draw_curves(contestants: Sequence[Tuned], path: Path, *, from_loss: float | 
         axes.grid(alpha=0.3)
         if from_loss is not None:
             axes.set_ylim(top=from_loss)
-    panels[0].legend(frameon=False, fontsize=9)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside lower center", ncols=3
+    )
     figure.savefig(path, dpi=120)
 
 
@@ -76,7 +78,7 @@ def draw_sweeps(contestants: Sequence[Tuned], path: Path) -> None:
     axes.set_xlabel("highest learning rate")
     axes.set_ylabel("validation loss (nats per masked token)")
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=9)
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=120)
 
 

@@ -18,7 +18,7 @@ from flash.errors import InputError
 from figures import draw_curves, draw_lengths, draw_signal, draw_sweeps
 from generated_page import DOCS, fill_tables, write_or_compare
 from runs import read_records
-from studies import STUDIES, Records
+from studies import COMPARED, STUDIES, Records
 from summary import summarize
 from tables import TABLES, length_study
 
@@ -33,7 +33,10 @@ def draw(records: Records) -> None:
     """Draw the figures for which there are records."""
     figures = DOCS / "figures"
     compared = summarize(records, STUDIES["comparison-3M"](records))
-    draw_curves(compared, figures / "quality-curves-3M.png")
+    # the points of the others are of other rows of the validation text, which was prepared anew before them
+    draw_curves(
+        [tuned for tuned in compared if tuned.runs[0].contestant in COMPARED], figures / "quality-curves-3M.png"
+    )
     draw_sweeps(compared, figures / "quality-rates-3M.png")
     confirmed = summarize(records, STUDIES["confirmation-11M"](records))
     if confirmed:

@@ -160,6 +160,7 @@ LONG_VARIANTS: tuple[dict[str, Any], ...] = (
     {"attention_function": "softmax"},
     {"expansion_factor": 1, "num_hidden_layers": 15},
     {"own_value": True},
+    {"heads": 4},
 )
 LONG_RATE = 1e-2  # the best of confirmation-2048
 
