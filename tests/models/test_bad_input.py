@@ -87,7 +87,7 @@ BAD_SETTINGS = [
     (GATED_FAMILIES, BUCKETED | {"relative_bias_buckets": 0}, ["relative_bias_buckets", "multiple of 4, got 0"]),
     (GATED_FAMILIES, BUCKETED | {"relative_bias_buckets": 3, "causal": True}, ["multiple of 2, got 3"]),
     (GATED_FAMILIES, BUCKETED | {"relative_bias_max_distance": 8}, ["relative_bias_max_distance", "above 8", "got 8"]),
-    (GATED_FAMILIES, {"norm_position": "post", "final_norm": True}, ["final_norm=True", "'post'", "leave out one"]),
+    (GATED_FAMILIES, {"norm_position": "post", "final_norm": True}, ["final_norm=True", "'post'", "final_norm=False"]),
     (GATED_FAMILIES, {"attention_function": "softmax"}, ["needs score_scale='inverse_sqrt_dim', got 'inverse_length'"]),
     (GATED_FAMILIES, ENTROPY | {"score_divisor": "row_sum"}, ["its sum already", "leave out score_divisor='row_sum'"]),
     (["flash_quad"], ENTROPY | {"max_position_embeddings": 1}, ["logarithm of the length, got 1"]),
