@@ -34,7 +34,10 @@ def main() -> None:
     arguments = parse()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("flash").setLevel(logging.ERROR)  # each run says it again
-    records = read_records(arguments.results)
+    try:
+        records = read_records(arguments.results)
+    except InputError as error:
+        sys.exit(str(error))
     runs = [run for run in plan(arguments) if run not in records]
     failed = 0
     for number, run in enumerate(runs, start=1):

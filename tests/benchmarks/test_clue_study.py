@@ -132,3 +132,13 @@ def test_a_folder_that_is_no_task_is_named(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         clue_study.main()
     assert "--tasks tnewz" in capsys.readouterr().err
+
+
+def test_a_fine_tuning_study_names_a_damaged_record(tmp_path, monkeypatch):
+    results = tmp_path / "runs.jsonl"
+    results.write_text("{half\n", encoding="utf-8")
+    (tmp_path / "clue" / "tnews").mkdir(parents=True)
+    given = ["clue_study.py", "--clue", str(tmp_path / "clue"), "--results", str(results)]
+    monkeypatch.setattr(sys, "argv", given)
+    with pytest.raises(SystemExit, match=r"runs\.jsonl:1: no record of a run"):
+        clue_study.main()

@@ -249,3 +249,18 @@ def test_a_study_says_what_is_wrong_before_it_starts_a_run(study_error, tmp_path
     (tmp_path / "file").write_text("no record", encoding="utf-8")
     assert "file:1: no record of a run" in study_error("settings", results=tmp_path / "file")
     assert "File exists" in study_error("settings", **{"keep-models": tmp_path / "file"})
+
+
+def test_heads_that_attend_alike_are_one_head_and_those_that_do_not_are_not():
+    run = Run("flash-quad", "3M", learning_rate=1.0, seed=0, steps=1, settings=as_pairs({"own_position": True}))
+    ids = torch.arange(5, 29).view(2, 12)
+    one = build_model(run, 100).double().eval()
+    two = build_model(replace(run, settings=as_pairs({"heads": 2})), 100).double().eval()
+    weights = one.state_dict()
+    two.load_state_dict({name: value for name, value in weights.items() if "offset_scale" not in name}, strict=False)
+    with torch.no_grad():
+        expected = one(input_ids=ids).logits
+        assert not torch.allclose(two(input_ids=ids).logits, expected)
+        for layer in two.base_model.layers:
+            layer.offset_scale.gain.fill_(1.0)
+        assert torch.allclose(two(input_ids=ids).logits, expected, atol=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from flash.errors import InputError
 
 # All that preparing, the script before it, and the reading of a dataset ever put into a dataset's folder.
 DATASET_FILES = ("*.arrow", "dataset_info.json", "state.json", "manifest.json", "rejects.jsonl", "tokenizer", "*.lock")
+
+_NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS)
 
 _logger = logging.getLogger(__name__)
 
@@ -105,15 +108,31 @@ def locked(output: Path, name: str | None = None) -> Iterator[None]:
     Raises:
         InputError: Another one has it.
     """
-    lock = FileLock(output.with_name(f".{output.name}.lock"))
+    taken = f"{name or printable(output)} is being written by another process: wait for it"
+    with holding(output.with_name(f".{output.name}.lock"), taken=taken):
+        yield
+
+
+@contextmanager
+def holding(lock_file: Path, *, taken: str) -> Iterator[None]:
+    """Hold a lock that one process at a time can have.
+
+    Raises:
+        InputError: Another one has it; the message is ``taken``.
+    """
+    lock = FileLock(lock_file)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise InputError(f"{name or printable(output)} is being written by another process: wait for it") from error
+        raise InputError(taken) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        _logger.warning("%s: its file system keeps no locks; let no other process write there", lock_file.parent)
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
+        lock_file.unlink(missing_ok=True)
         lock.release()
 
 
