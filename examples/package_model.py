@@ -1,6 +1,9 @@
 """Make a small folder of a finished pretraining run: float16 weights, tokenizer, recipe, manifest and curves.
 
-    python examples/package_model.py runs/tiny-zh --recipe tiny-zh --dataset data --output src/flash/assets/tiny-zh
+    python examples/package_model.py runs/first runs/second --recipe tiny-zh --dataset data --output tiny-zh
+
+Of several runs each went on from the one before it: the weights are the last one's, the curves are those of all
+(`curves.png`, `curves-2.png`, ...).
 
 The configuration keeps `dtype: float32`, so the model loads in float32 unless another is asked for. The model card
 is the run's README.md; write over it what a reader should know of the text.
@@ -24,20 +27,21 @@ LARGEST_BYTES = 16_000_000
 READABLE = 0o644
 
 
-def package(run: Path, recipe: str, dataset: Path, output: Path) -> int:
-    """Write the folder.
+def package(runs: list[Path], recipe: str, dataset: Path, output: Path) -> int:
+    """Write the folder of the last of ``runs``, with the curves of all.
 
     Returns:
         Its size in bytes.
 
     Raises:
-        InputError: The run is not finished, the recipe or the dataset is not there, ``output`` exists, or the folder
+        InputError: A run is not finished, the recipe or the dataset is not there, ``output`` exists, or the folder
             would be above 16 MB.
     """
     load_recipe(recipe)
     if output.exists():
         raise InputError(f"{output} exists; name another folder, or delete it")
-    for needed in (run / "curves.png", run / "README.md", dataset / "manifest.json"):
+    run = runs[-1]
+    for needed in (*(each / "curves.png" for each in runs), run / "README.md", dataset / "manifest.json"):
         if not needed.is_file():
             raise InputError(f"{needed} is missing: name a finished run, and the dataset that it was trained on")
     model, tokenizer = load_masked_lm(str(run)), load_tokenizer(str(run))
@@ -50,7 +54,8 @@ def package(run: Path, recipe: str, dataset: Path, output: Path) -> int:
     config["dtype"] = "float32"
     (output / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     shutil.copy(run / "README.md", output)
-    shutil.copy(run / "curves.png", output)
+    for number, each in enumerate(runs, start=1):
+        shutil.copy(each / "curves.png", output / (f"curves-{number}.png" if number > 1 else "curves.png"))
     shutil.copy(dataset / "manifest.json", output)
     packaged = resources.files("flash") / "recipes" / f"{recipe}.yaml"
     source = Path(recipe) if Path(recipe).is_file() else packaged
@@ -63,13 +68,13 @@ def package(run: Path, recipe: str, dataset: Path, output: Path) -> int:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="output folder of `flashquad pretrain`")
+    parser.add_argument("runs", type=Path, nargs="+", help="output folders of `flashquad pretrain`, in their order")
     parser.add_argument("--recipe", required=True, help="recipe of the run, by name or path")
     parser.add_argument("--dataset", type=Path, required=True, help="prepared folder that it was trained on")
     parser.add_argument("--output", type=Path, required=True, help="folder to make")
     arguments = parser.parse_args()
     try:
-        size = package(arguments.run, arguments.recipe, arguments.dataset, arguments.output)
+        size = package(arguments.runs, arguments.recipe, arguments.dataset, arguments.output)
     except InputError as error:
         sys.exit(f"package_model: {error}")
     print(f"{arguments.output}: {size / 1e6:.1f} MB")

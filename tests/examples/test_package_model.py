@@ -48,6 +48,18 @@ def test_it_fills_masks_as_the_run_does(packaged, toy_run):
         assert [c.probability for c in mask] == pytest.approx([c.probability for c in expected], rel=1e-2)
 
 
+def test_the_last_of_several_runs_is_packaged_with_the_curves_of_all(toy_run, toy_dataset, tmp_path):
+    first = tmp_path / "first"
+    first.mkdir()
+    (first / "curves.png").write_bytes(b"of the first run")  # nothing else of it is needed
+    flags = ["--recipe", "tiny-zh", "--dataset", str(toy_dataset), "--output", str(tmp_path / "out")]
+    completed = run_python(str(EXAMPLE), str(first), str(toy_run), *flags, cwd=REPOSITORY)
+    assert completed.returncode == 0, completed.stderr
+    assert (tmp_path / "out" / "curves.png").read_bytes() == b"of the first run"
+    assert (tmp_path / "out" / "curves-2.png").read_bytes() == (toy_run / "curves.png").read_bytes()
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
 @pytest.mark.parametrize("missing", ["run", "dataset"])
 def test_an_unfinished_run_is_refused(toy_run, toy_dataset, tmp_path, missing):
     run, dataset = (tmp_path, toy_dataset) if missing == "run" else (toy_run, tmp_path)
