@@ -34,6 +34,7 @@ class Size:
 SIZES = {
     "3M": Size(width=160, units=8, gated_inner=472, plain_inner=688, head_dim=32),
     "11M": Size(width=320, units=12, gated_inner=904, plain_inner=1344, head_dim=64),
+    "23M": Size(width=512, units=12, gated_inner=1416, plain_inner=2112, head_dim=64),
 }
 
 

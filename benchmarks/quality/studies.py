@@ -37,9 +37,9 @@ def rates_to_try(records: Records, first: Run, rates: tuple[float, ...]) -> tupl
 
 
 def best_rate(records: Records, first: Run, rates: tuple[float, ...]) -> float | None:
-    """Return the learning rate of the lowest loss among runs like ``first``; None before all are done."""
+    """Return the learning rate of the lowest loss among runs like ``first``; None before all are done, and of none."""
     runs = {rate: replace(first, learning_rate=rate) for rate in rates}
-    if any(run not in records for run in runs.values()):
+    if not runs or any(run not in records for run in runs.values()):
         return None
     return min(rates, key=lambda rate: records[runs[rate]]["loss"])
 
@@ -70,24 +70,45 @@ def comparison(records: Records, contestants: tuple[str, ...]) -> list[Run]:
 def confirmation(records: Records, size: str, length: int, contestants: tuple[str, ...]) -> list[Run]:
     """Compare the contestants elsewhere, beginning with the rate that won ``comparison-3M``.
 
-    A run here costs as much as the four of a search there. Muon's rate is one of the size of an update, whatever the
-    width, so at the same batches it is taken over. AdamW's falls with the width, and both with the rows of a batch:
-    there half of it is tried too, and the search goes on from the better one. There are no runs before the rates are
-    known.
+    There are no runs before the rates are known.
     """
     first_seed: list[Run] = []
     others: list[Run] = []
     for contestant in contestants:
-        first = Run(contestant, "3M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS)
-        muon = CONTESTANTS[contestant].muon
-        rate = best_rate(records, first, rates_to_try(records, first, MUON_RATES if muon else ADAMW_RATES))
-        if rate is not None:
-            here = replace(first, size=size, length=length)
-            taken_over = muon and length <= LONGEST_TAKEN_OVER
-            rates = (rate,) if taken_over else rates_to_try(records, here, (rate, rate / 2))
-            first_seed += [replace(here, learning_rate=tried) for tried in rates]
-            others += other_seeds(records, here, rates, SEEDS[1:2])
+        here = Run(contestant, size, learning_rate=0.0, seed=SEEDS[0], steps=STEPS, length=length)
+        rates = rates_elsewhere(records, here)
+        first_seed += [replace(here, learning_rate=tried) for tried in rates]
+        others += other_seeds(records, here, rates, SEEDS[1:2])
     return first_seed + others
+
+
+def rates_elsewhere(records: Records, here: Run) -> tuple[float, ...]:
+    """List the learning rates of a confirmation; none before the comparison has one.
+
+    A run there costs as much as the four of a search at 3M. Muon's rate is one of the size of an update, whatever the
+    width, so at the same batches it is taken over. AdamW's falls with the width, and both with the rows of a batch:
+    there half of it is tried too, and the search goes on from the better one.
+    """
+    compared = Run(here.contestant, "3M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS)
+    muon = CONTESTANTS[here.contestant].muon
+    rate = best_rate(records, compared, rates_to_try(records, compared, MUON_RATES if muon else ADAMW_RATES))
+    if rate is None:
+        return ()
+    taken_over = muon and here.length <= LONGEST_TAKEN_OVER
+    return (rate,) if taken_over else rates_to_try(records, here, (rate, rate / 2))
+
+
+def larger(records: Records) -> list[Run]:
+    """Compare the contestants at 23M for half the steps, with the rates of ``confirmation-11M`` and AdamW's half."""
+    runs = []
+    for contestant in COMPARED:
+        smaller = Run(contestant, "11M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS)
+        rate = best_rate(records, smaller, rates_elsewhere(records, smaller))
+        if rate is not None:
+            rates = (rate,) if CONTESTANTS[contestant].muon else (rate, rate / 2)
+            here = replace(smaller, size="23M", steps=STEPS // 2)
+            runs += [replace(here, learning_rate=tried) for tried in rates]
+    return runs
 
 
 # What is changed of the recommended FLASH-Quad; the first changes nothing.
@@ -211,6 +232,7 @@ STUDIES: dict[str, Callable[[Records], list[Run]]] = {
     "comparison-3M": lambda records: comparison(records, ALL_COMPARED),
     "separated-3M": lambda records: comparison(records, SEPARATED),
     "confirmation-11M": lambda records: confirmation(records, "11M", 128, COMPARED),
+    "confirmation-23M": larger,
     "confirmation-512": lambda records: confirmation(records, "3M", 512, LONG),
     "confirmation-2048": lambda records: confirmation(records, "3M", 2048, LONG),
     "settings": lambda records: variants(records, VARIANTS),

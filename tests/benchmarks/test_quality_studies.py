@@ -54,11 +54,12 @@ def test_other_seeds_are_run_at_the_best_rate_only():
     assert [(run.learning_rate, run.seed) for run in runs] == [(1.0, 0), (2.0, 0), (4.0, 0), (2.0, 1), (2.0, 2)]
 
 
-def finished(study):
-    """Give a record to every run of a study, all of them equally good."""
+def finished(*names):
+    """Give a record to every run of the studies, all of them equally good."""
     records = {}
-    while missing := [run for run in STUDIES[study](records) if run not in records]:
-        records |= {run: record_of(run, 5.0) for run in missing}
+    for name in names:
+        while missing := [run for run in STUDIES[name](records) if run not in records]:
+            records |= {run: record_of(run, 5.0) for run in missing}
     return records
 
 
@@ -68,6 +69,16 @@ def test_a_confirmation_waits_for_the_comparison_that_tunes_it():
     assert {run.learning_rate for run in STUDIES["confirmation-11M"](records)} == rates
     undecided = {run: record for run, record in records.items() if run.contestant != "flash"}
     assert {run.contestant for run in STUDIES["confirmation-512"](undecided)} == {"flash-quad", "transformer-tricks"}
+
+
+def test_the_largest_size_waits_for_the_one_that_tunes_it():
+    assert not STUDIES["confirmation-23M"](finished("comparison-3M"))
+    records = finished("comparison-3M", "confirmation-11M")
+    runs = STUDIES["confirmation-23M"](records)
+    assert {run.learning_rate for run in runs if CONTESTANTS[run.contestant].muon} == {MUON_RATES[0]}
+    best_at_11m = ADAMW_RATES[0]  # all are equally good
+    tried = {run.learning_rate for run in runs if not CONTESTANTS[run.contestant].muon}
+    assert tried == {best_at_11m, best_at_11m / 2}
 
 
 def test_rows_that_fill_a_batch_are_tuned_anew():
@@ -83,7 +94,7 @@ def test_rows_that_fill_a_batch_are_tuned_anew():
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_names_models_that_exist(name):
-    runs = STUDIES[name](finished("comparison-3M"))
+    runs = STUDIES[name](finished("comparison-3M", "confirmation-11M"))
     assert runs
     assert len(set(runs)) == len(runs)
     for run in runs:
@@ -91,7 +102,7 @@ def test_a_study_names_models_that_exist(name):
         assert run.size in SIZES
 
 
-@pytest.mark.parametrize("name", [name for name in STUDIES if name != "confirmation-11M"])
+@pytest.mark.parametrize("name", sorted(STUDIES.keys() - {"confirmation-11M", "confirmation-23M"}))
 def test_every_variant_of_a_study_can_be_built(name):
     for settings in dict.fromkeys(
         (run.contestant, run.length, run.settings) for run in STUDIES[name](finished("comparison-3M"))
