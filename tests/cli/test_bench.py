@@ -109,3 +109,4 @@ def test_help_has_an_example():
     result = CliRunner().invoke(app, ["bench", "--help"])
     assert result.exit_code == 0
     assert "flashquad bench --output build/bench" in result.stdout
+    assert "@bf16" in result.stdout

@@ -157,6 +157,7 @@ def test_help_has_an_example_and_does_not_load_what_does_the_work():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "Example:" in result.stdout
+    assert "'.[scale]'" in result.stdout
     assert result.stdout.endswith("[]\n")
 
 

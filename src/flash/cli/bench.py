@@ -15,9 +15,9 @@ def bench(
     contestants: Annotated[
         str | None,
         typer.Option(
-            help="FAMILY[:BACKEND][+full-logits][@bf16][+compile], separated by commas; families are flash-quad, "
-            "flash, earlier (as the earlier code computes), modernbert (all layers global), modernbert-local (as "
-            "published) and bert.",
+            help="Separated by commas: a family and, behind it, :BACKEND, +full-logits, @bf16 and +compile as wanted. "
+            "Families are flash-quad, flash, earlier (as the earlier code computes), modernbert (all layers global), "
+            "modernbert-local (as published) and bert.",
             show_default="every family, in fp32 and bf16",
         ),
     ] = None,

@@ -82,7 +82,8 @@ def prepare(
     encoding: Annotated[str, typer.Option(help="Encoding of the input, such as gb18030.")] = "utf-8",
     workers: Annotated[int, typer.Option(help="Processes, or with --executor tasks at once; 0 is one a core.")] = 0,
     executor: Annotated[
-        Executor | None, typer.Option(help="Run the tasks by datatrove (pip install '.[scale]' in the checkout).")
+        Executor | None,  # the help is rich's markup, in which [scale] alone would be a style
+        typer.Option(help=r"Run the tasks by datatrove (pip install '.\[scale]' in the checkout)."),
     ] = None,
     slurm_partition: Annotated[str, typer.Option(help="Partition for --executor slurm.")] = "",
     slurm_time: Annotated[str, typer.Option(help="Time limit of a Slurm job.")] = "24:00:00",
