@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from flash.cli import app
@@ -98,6 +99,22 @@ def test_predict_answers_texts_lines_and_files(finetuned, workplace, tmp_path):
     assert done.stdout.strip() == str(tmp_path / "tnews11_predict.json")
     lines = (tmp_path / "tnews11_predict.json").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["label"] in ("101", "102") for line in lines] == [True] * 6
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there the kernels run")
+def test_every_command_takes_the_backend(finetuned, workplace, tmp_path, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)  # in which the kernels would run
+    folder, data = finetuned[0], workplace / "data"
+    commands = (
+        ("predict", "--model", folder, "苹果很好"),
+        ("evaluate", "--model", folder, "--file", data / "dev.json"),
+        ("finetune", "--task", "tnews", "--model", workplace / "model", "--data_dir", data, "--output_dir", tmp_path),
+    )
+    for command in commands:
+        failed = flashquad(*command, "--attention-backend", "fused")
+        assert failed.exit_code == 2
+        assert "attention_backend='fused' cannot run: " in failed.stderr
+        assert flashquad(*command, "--attention-backend", "reference").exit_code == 0  # goes on where it stopped
 
 
 def test_predictions_overwrite_no_texts_and_are_not_lost(finetuned, workplace, tmp_path):

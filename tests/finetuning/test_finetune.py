@@ -201,6 +201,12 @@ def test_another_study_is_not_mixed_in(start, tmp_path):
     assert study.metrics["dev"]
 
 
+def test_a_study_is_gone_on_with_by_another_backend(start, tmp_path):
+    before = finetune(small_study(start, tmp_path, attention_backend="blocked"), command="")
+    after = finetune(small_study(start, tmp_path, attention_backend="reference"), command="")
+    assert after.metrics["dev"]["accuracy"] == before.metrics["dev"]["accuracy"]
+
+
 def test_the_folder_keeps_the_pooling_that_was_asked_for(start, tmp_path):
     study = finetune(small_study(start, tmp_path, classifier_pooling="mean"), command="")
     assert json.loads((study.folder / "config.json").read_text(encoding="utf-8"))["classifier_pooling"] == "mean"

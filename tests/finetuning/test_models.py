@@ -96,6 +96,18 @@ def test_an_architecture_that_checks_no_pooling_itself_is_asked_for_its_own_only
     assert load(classifier_pooling="mean").model(torch.tensor([[5, 6]])).logits.shape == (1, 2)
 
 
+def test_a_backend_is_of_the_run_and_of_this_packages_models(start, tmp_path):
+    load = partial(load_task_model, problem=classification(), label_names={}, max_length=32)
+    loaded = load(str(start), attention_backend="reference")
+    assert loaded.model.config.attention_backend == "reference"
+    loaded.model.save_pretrained(tmp_path / "saved")
+    assert load(str(tmp_path / "saved")).model.config.attention_backend == "auto"
+    with pytest.raises(InputError, match="--attention_backend flash: there are auto, reference, blocked, fused"):
+        load(str(start), attention_backend="flash")
+    with pytest.raises(InputError, match=r"--attention_backend blocked: a bert model .* leave it out"):
+        load(str(peer(tmp_path / "bert", "bert")), attention_backend="blocked")
+
+
 @pytest.mark.parametrize("architecture", ["flash_quad", "bert", "modernbert"])
 def test_a_new_head_for_values_begins_with_their_mean_and_a_trained_one_stays(architecture, tmp_path):
     folder = (checkpoint if architecture == "flash_quad" else peer)(tmp_path / "model", architecture)

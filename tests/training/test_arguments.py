@@ -99,6 +99,22 @@ def test_without_torchrun_one_gpu_is_used_and_that_is_said(tmp_path, caplog):
     assert "only one of 4 GPUs is used; torchrun --nproc_per_node 4 run_mlm_wwm.py" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [
+        ({"max_steps": 1000, "warmup_steps": 5000}, True),
+        ({"max_steps": 1000, "warmup_steps": 999}, False),
+        ({"max_steps": 1, "warmup_steps": 0.5}, False),
+        ({"warmup_steps": 5000}, False),
+        ({"max_steps": 1000, "warmup_steps": 5000, "lr_scheduler_type": "constant"}, False),
+    ],
+)
+def test_a_warm_up_longer_than_the_run_is_warned_of(arguments, caplog, settings, warned):
+    with caplog.at_level(logging.WARNING, logger="flash"):
+        arguments(**settings)
+    assert ("--warmup_steps 5000: a run of 1000 steps never reaches --learning_rate" in caplog.text) == warned
+
+
 # ---- the tokenizer
 
 

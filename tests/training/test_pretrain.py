@@ -5,6 +5,7 @@ import resource
 import shutil
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import BertConfig, BertForMaskedLM
 
@@ -255,6 +256,19 @@ def test_scoring_held_out_rows_needs_no_rows_to_train_on(train, toy_run, toy_dat
 def test_an_initial_model_brings_its_own_settings(train, toy_run):
     with pytest.raises(InputError, match=r"--config is for a new model; --init_model brings its own settings"):
         train(init_model=str(toy_run))
+
+
+def test_an_initial_model_runs_on_the_backend_that_is_asked_for(train, toy_run, monkeypatch):
+    settings = {"init_model": str(toy_run), "do_eval": True, "do_train": False}
+    expected, _ = train(**settings, config=None)
+    result, _ = train(**settings, config="attention_backend=reference")
+    assert result.metrics["eval_loss"] == pytest.approx(expected.metrics["eval_loss"], rel=1e-5)
+    if not torch.cuda.is_available():
+        monkeypatch.delenv("TRITON_INTERPRET", raising=False)  # in which the kernels would run
+        with pytest.raises(InputError, match="attention_backend='fused' cannot run"):
+            train(**settings, config="attention_backend=fused")
+    with pytest.raises(InputError, match="--config attention_backend=flash: there are auto, reference"):
+        train(**settings, config="attention_backend=flash")
 
 
 def test_an_initial_model_that_is_not_there_or_damaged_is_named(train, toy_run, toy_vocabulary, tmp_path):

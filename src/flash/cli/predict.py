@@ -25,6 +25,10 @@ def predict(
     submission: Annotated[bool, typer.Option("--submission", help="Write the form that CLUE takes.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows of a batch.")] = 64,
     bf16: Annotated[bool, typer.Option("--bf16", help="Compute in bfloat16.")] = False,
+    attention_backend: Annotated[
+        str | None,
+        typer.Option(help="auto, reference, blocked, fused or materialized. Default: auto."),
+    ] = None,
 ) -> None:
     """Predict with a fine-tuned model."""
     from flash.cli.console import quiet_libraries
@@ -35,7 +39,8 @@ def predict(
     if input_file is not None:
         if texts:
             raise InputError(f"both --input {input_file} and texts were given; leave one out")
-        print(Finetuned(model, batch_size, bf16).predict_file(input_file, output, submission=submission))
+        finetuned = Finetuned(model, batch_size, bf16, attention_backend)
+        print(finetuned.predict_file(input_file, output, submission=submission))
         return
     if submission:
         raise InputError("--submission is made of a file; name it with --input")
@@ -47,9 +52,8 @@ def predict(
     given = texts or [line for line in sys.stdin.read().removeprefix("\ufeff").split("\n") if line.strip()]
     if not given:
         raise InputError("no text to predict; pass texts, --input FILE, or lines on standard input")
-    for text, (prediction, confidence) in zip(
-        given, Finetuned(model, batch_size, bf16).predict_texts(given), strict=True
-    ):
+    predictions = Finetuned(model, batch_size, bf16, attention_backend).predict_texts(given)
+    for text, (prediction, confidence) in zip(given, predictions, strict=True):
         print(f"{text}\t{_shown(prediction, text)}" + ("" if confidence is None else f"\t{confidence:.3f}"))
 
 

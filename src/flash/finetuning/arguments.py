@@ -8,6 +8,7 @@ import torch
 from transformers import TrainingArguments
 
 from flash.errors import InputError
+from flash.ops.backends import BACKENDS
 from flash.tasks.loading import find_file
 from flash.tasks.task import Task, load_task
 
@@ -58,6 +59,13 @@ class FinetuningArguments(TrainingArguments):
             "help": "What a classifier of texts reads: cls, mean (of all tokens) or, of this package's models, "
             "cls_plus_mean. Default: as the model's config.json says.",
             "choices": ["cls", "mean", "cls_plus_mean"],
+        },
+    )
+    attention_backend: str | None = field(
+        default=None,
+        metadata={
+            "help": "Implementation of the attention, of this package's models. Default: auto.",
+            "choices": list(BACKENDS),
         },
     )
     layer_decay: float = field(

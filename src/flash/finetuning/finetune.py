@@ -28,10 +28,10 @@ from flash.tasks.task import packaged_tasks
 from flash.training.folder_lock import holds_nothing, only_process_in
 
 SETTINGS, RUNS, BASELINES = "settings.json", "runs", "baselines.json"
-# settings that say where and how many runs, not what a run is: that has its learning rate in its name
+# settings that say where, how many runs and by which code, not what a run is: that has its learning rate in its name
 _NOT_COMPARED = {
     *("output_dir", "logging_dir", "overwrite_output_dir", "baselines", "disable_tqdm"),
-    *("seeds", "learning_rate", "learning_rates"),
+    *("seeds", "learning_rate", "learning_rates", "attention_backend"),
 }
 
 logger = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ def _finetune(args: FinetuningArguments, *, command: str) -> Study:
         max_length=max_length,
         from_scratch=args.from_scratch,
         classifier_pooling=args.classifier_pooling,
+        attention_backend=args.attention_backend,
     )
     if loaded.head_replaced:
         logger.warning(
@@ -238,7 +239,13 @@ def _write_answers(
 ) -> None:
     """Answer dev and test files with the model that was kept."""
     problem = data.problem
-    loaded = load_task_model(str(folder), problem, data.label_names, max_length=problem.task.max_length)
+    loaded = load_task_model(
+        str(folder),
+        problem,
+        data.label_names,
+        max_length=problem.task.max_length,
+        attention_backend=args.attention_backend,
+    )
     trainer = task_trainer(loaded, args, problem, {"dev": encoded["dev"]}, tokenizer)
     logits = trainer.logits_of(encoded["dev"])
     answers = problem.answers(logits, encoded["dev"])

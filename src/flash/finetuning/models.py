@@ -21,6 +21,8 @@ from transformers.utils import logging as transformers_logging
 import flash  # noqa: F401  makes its models known to the Auto classes
 from flash.errors import InputError
 from flash.finetuning.problems.problem import Problem
+from flash.models.base_configuration import BaseConfiguration
+from flash.ops.backends import BACKENDS
 from flash.packaged import packaged_or_named
 
 # models whose position limit is not one: docs/decisions/0001
@@ -68,6 +70,7 @@ def load_task_model(
     max_length: int,
     from_scratch: bool = False,
     classifier_pooling: str | None = None,
+    attention_backend: str | None = None,
 ) -> TaskModel:
     """Load a checkpoint under a task's head, whose weights are new unless the checkpoint has the same labels.
 
@@ -76,9 +79,11 @@ def load_task_model(
         max_length: Most tokens of an input, refused where the model has fewer positions.
         from_scratch: Draw all weights anew.
         classifier_pooling: What a classifier of texts reads; None leaves it to the checkpoint.
+        attention_backend: Implementation of the attention, of this package's models; None is ``auto``.
 
     Raises:
-        InputError: The checkpoint cannot be loaded, cannot take ``max_length`` tokens, or does not pool that way.
+        InputError: The checkpoint cannot be loaded, cannot take ``max_length`` tokens, does not pool that way, or has
+            no such backend.
     """
     _check_folder(name)
     source = packaged_or_named(name)
@@ -96,6 +101,8 @@ def load_task_model(
             )
         if classifier_pooling is not None:
             _set_pooling(config, classifier_pooling, problem, name)
+        if attention_backend is not None:
+            _set_backend(config, attention_backend, name)
         if from_scratch:
             model = problem.auto_class.from_config(config)
             return TaskModel(model, frozenset(key for key, _ in model.named_parameters()))
@@ -150,6 +157,17 @@ def _set_pooling(config: PreTrainedConfig, pooling: str, problem: Problem, name:
     except StrictDataclassError as error:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(f"--classifier_pooling {pooling}: not for a {config.model_type} model: {reason}") from error
+
+
+def _set_backend(config: PreTrainedConfig, backend: str, name: str) -> None:
+    if backend not in BACKENDS:
+        raise InputError(f"--attention_backend {backend}: there are {', '.join(BACKENDS)}")
+    if not isinstance(config, BaseConfiguration):
+        raise InputError(
+            f"--attention_backend {backend}: a {config.model_type} model ({name}) has the attention of transformers; "
+            "leave it out"
+        )
+    config.attention_backend = backend
 
 
 def shown_labels(labels: tuple[str, ...], names: dict[str, str]) -> list[str]:

@@ -71,6 +71,7 @@ def train_run(
         max_length=data.problem.task.max_length,
         from_scratch=args.from_scratch,
         classifier_pooling=args.classifier_pooling,
+        attention_backend=args.attention_backend,
     )
     data.problem.start_head(loaded.model, loaded.new_parameters, encoded["train"])
     settings = copy.copy(args)

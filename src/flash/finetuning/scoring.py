@@ -31,17 +31,19 @@ class Finetuned:
         folder: What `finetune` wrote.
         batch_size: Rows of a batch.
         bf16: Compute in bfloat16.
+        attention_backend: Implementation of the attention, of this package's models; None is ``auto``.
     """
 
     folder: Path
     batch_size: int = 64
     bf16: bool = False
+    attention_backend: str | None = None
 
     def __post_init__(self) -> None:
         """Load it.
 
         Raises:
-            InputError: The folder is not one of a fine-tuned model.
+            InputError: The folder is not one of a fine-tuned model, or its model has no such backend.
         """
         self.problem: Problem
         self.problem, self.label_names = read_task_file(self.folder)
@@ -55,7 +57,11 @@ class Finetuned:
                 "belong together"
             )
         self.loaded = load_task_model(
-            str(self.folder), self.problem, self.label_names, max_length=self.problem.task.max_length
+            str(self.folder),
+            self.problem,
+            self.label_names,
+            max_length=self.problem.task.max_length,
+            attention_backend=self.attention_backend,
         )
         if self.loaded.new_parameters:
             raise InputError(

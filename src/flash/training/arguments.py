@@ -157,6 +157,14 @@ class PretrainingArguments(TrainingArguments):
         if self.fp16 and self.use_cpu:  # type: ignore[has-type]
             logger.warning("--fp16 has no effect on a CPU: the run is in float32; a CPU can do --bf16")
             self.fp16 = False
+        if 0 < self.max_steps <= self.warmup_steps and self.lr_scheduler_type != "constant":  # type: ignore[has-type]
+            logger.warning(
+                "--warmup_steps %g: a run of %d steps never reaches --learning_rate %g; pass fewer, or a share of all "
+                "steps such as 0.06",
+                self.warmup_steps,  # type: ignore[has-type]
+                self.max_steps,
+                self.learning_rate,
+            )
         if self.logging_dir is None:
             self.logging_dir = f"{self.output_dir.rstrip('/')}/logs"
         super().__post_init__()

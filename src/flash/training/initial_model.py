@@ -10,6 +10,7 @@ from flash.models.language_model_heads import MaskedLMMixin
 from flash.models.loading import load_masked_lm
 from flash.models.modeling_flash import FLASHForMaskedLM
 from flash.models.modeling_flash_quad import FLASHQuadForMaskedLM
+from flash.ops.backends import BACKENDS
 from flash.training.arguments import PretrainingArguments
 from flash.training.recipes import load_recipe
 
@@ -52,14 +53,22 @@ def load_initial_model(args: PretrainingArguments, name: str) -> PreTrainedModel
     """Load the masked language model that the run goes on from.
 
     Raises:
-        InputError: No such model, or none of this library's.
+        InputError: No such model, none of this library's, or settings that it brings itself.
     """
-    if args.config is not None:
-        raise InputError("--config is for a new model; --init_model brings its own settings: give one of them")
+    given = dict(args.config_settings() or {})
+    backend = given.pop("attention_backend", "auto")  # the one setting that a folder does not bring
+    if given:
+        raise InputError(
+            f"--config is for a new model; --init_model brings its own settings, all but attention_backend: leave "
+            f"{', '.join(given)} out, or --init_model"
+        )
+    if backend not in BACKENDS:
+        raise InputError(f"--config attention_backend={backend}: there are {', '.join(BACKENDS)}")
     model = load_masked_lm(name, flag="--init_model")
     if not isinstance(model, MaskedLMMixin):
         raise InputError(
             f"--init_model {name} is a {type(model).__name__}; only FLASH-Quad, FLASH and GAU-alpha models are "
             "trained here"
         )
+    model.config.attention_backend = backend
     return model
