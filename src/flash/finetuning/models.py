@@ -167,7 +167,7 @@ def _set_backend(config: PreTrainedConfig, backend: str, name: str) -> None:
             f"--attention_backend {backend}: a {config.model_type} model ({name}) has the attention of transformers; "
             "leave it out"
         )
-    config.attention_backend = backend
+    config.attention_backend = backend  # type: ignore[assignment]
 
 
 def shown_labels(labels: tuple[str, ...], names: dict[str, str]) -> list[str]:
