@@ -99,15 +99,14 @@ def rates_elsewhere(records: Records, here: Run) -> tuple[float, ...]:
 
 
 def larger(records: Records) -> list[Run]:
-    """Compare the contestants at 23M for half the steps, with the rates of ``confirmation-11M`` and AdamW's half."""
+    """Compare the contestants at 23M for half the steps, with the rates of ``confirmation-11M`` and half of them."""
     runs = []
     for contestant in COMPARED:
         smaller = Run(contestant, "11M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS)
         rate = best_rate(records, smaller, rates_elsewhere(records, smaller))
         if rate is not None:
-            rates = (rate,) if CONTESTANTS[contestant].muon else (rate, rate / 2)
             here = replace(smaller, size="23M", steps=STEPS // 2)
-            runs += [replace(here, learning_rate=tried) for tried in rates]
+            runs += [replace(here, learning_rate=tried) for tried in (rate, rate / 2)]
     return runs
 
 
@@ -152,7 +151,7 @@ OUTER_NORMS: tuple[dict[str, Any], ...] = tuple(
     for norm in ("scale_norm", "rms_norm", "layer_norm", "none")
     for dropout in ({}, {"dropout": 0.1})
 )
-VARIANT_RATES = {True: (2e-2,), False: (4e-3, 8e-3)}  # with Muon the unchanged model's best; without
+VARIANT_RATES = {True: (2e-2,), False: (4e-3, 8e-3, 2e-3)}  # with Muon the unchanged model's best; without
 
 
 def variants(
