@@ -138,6 +138,21 @@ def test_a_tuple_holds_what_the_named_output_holds(family, ending):
 
 
 @for_every_class
+def test_a_configuration_may_ask_for_tuples(family, ending):
+    model = build(family, ending, return_dict=False)
+    inputs = example(ending).inputs
+    assert type(model(**inputs)) is tuple
+    assert torch.equal(model(**inputs)[0], model(**inputs, return_dict=True)[0])
+
+
+@for_every_class
+def test_use_cache_may_be_said_where_there_is_no_cache(family, ending):
+    model = build(family, ending)
+    inputs = example(ending).inputs | {"use_cache": False}
+    assert torch.equal(scores(model(**inputs)), scores(model(**example(ending).inputs)))
+
+
+@for_every_class
 def test_gradient_checkpointing_changes_no_gradient(family, ending):
     case = example(ending)
     gradients = []
