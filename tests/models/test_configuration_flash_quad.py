@@ -1,5 +1,6 @@
 import json
 import re
+from functools import partial
 
 import pytest
 from huggingface_hub.errors import StrictDataclassFieldValidationError
@@ -217,9 +218,18 @@ def test_an_unknown_preset_is_refused_with_the_known_ones(name):
 def test_a_slip_in_the_name_of_a_setting_over_a_preset_is_refused():
     with pytest.raises(InputError, match="'hiden_size' is no setting of FLASHQuadConfig"):
         FLASHQuadConfig.preset("tiny", hiden_size=64)
+    with pytest.raises(InputError, match="'to_dict' is no setting of FLASHQuadConfig"):
+        FLASHQuadConfig.preset("tiny", to_dict=True)
     # names of every configuration, and aliases
     config = FLASHQuadConfig.preset("tiny", s=32, num_labels=3, id2label={0: "a", 1: "b", 2: "c"})
     assert (config.query_key_dim, config.num_labels) == (32, 3)
+
+
+@pytest.mark.parametrize("config_class", [FLASHQuadConfig, FLASHConfig])
+def test_what_follows_from_settings_is_refused_with_those_to_give(config_class):
+    for make in (config_class, partial(config_class.preset, "tiny")):
+        with pytest.raises(InputError, match="intermediate_size is no setting, got 3072: give expansion_factor"):
+            make(intermediate_size=3072)
 
 
 def test_a_wrong_setting_over_a_preset_is_refused_as_everywhere():

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from accelerate import cpu_offload
 from accelerate.utils import send_to_device
 from torch import nn
 
 import flash
 
 from every_class import CLASSES, ENDINGS, FAMILIES, build, example, for_every_class, for_every_head, scores
+from families import randomize
 from helpers import EXACT, FLOAT32, VOCABULARY, random_tokens
 
 
@@ -133,6 +135,21 @@ def test_a_tuple_holds_what_the_named_output_holds(family, ending):
     assert len(plain) == len(expected)
     for ours, theirs in zip(plain, expected, strict=True):
         torch.testing.assert_close(ours, theirs, **EXACT)
+
+
+@for_every_class
+def test_a_configuration_may_ask_for_tuples(family, ending):
+    model = build(family, ending, return_dict=False)
+    inputs = example(ending).inputs
+    assert type(model(**inputs)) is tuple
+    assert torch.equal(model(**inputs)[0], model(**inputs, return_dict=True)[0])
+
+
+@for_every_class
+def test_use_cache_may_be_said_where_there_is_no_cache(family, ending):
+    model = build(family, ending)
+    inputs = example(ending).inputs | {"use_cache": False}
+    assert torch.equal(scores(model(**inputs)), scores(model(**example(ending).inputs)))
 
 
 @for_every_class
@@ -309,3 +326,28 @@ def test_what_layers_know_of_the_tokens_moves_between_devices_with_them(family):
         assert moved.layout.length == seen[0].layout.length
     else:
         assert moved.pairs.is_meta
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_weights_kept_elsewhere_change_nothing(family, backend):
+    model = build(family, "ForMaskedLM")
+    randomize(model, torch.Generator().manual_seed(0))  # first values, 0 and 1, would hide what is left out
+    model.config.attention_backend = backend
+    inputs = example("ForMaskedLM").inputs
+    whole = inputs | {name: torch.ones_like(inputs[name]) for name in ("input_ids", "attention_mask")}
+    expected = [scores(model(**batch)) for batch in (inputs, whole)]
+    cpu_offload(model, torch.device("cpu"))
+    assert all(parameter.is_meta for parameter in model.parameters())
+    for batch, scored in zip((inputs, whole), expected, strict=True):
+        torch.testing.assert_close(scores(model(**batch)), scored, **FLOAT32)
+
+
+@pytest.mark.parametrize("family", ["FLASHQuad", "FLASH"])
+def test_a_model_whose_weights_are_kept_elsewhere_generates_the_same(family):
+    model = build(family, "ForCausalLM")
+    randomize(model, torch.Generator().manual_seed(0))
+    tokens = random_tokens(2, 6)
+    expected = model.generate(tokens, max_new_tokens=6, do_sample=False)
+    cpu_offload(model, torch.device("cpu"))
+    assert torch.equal(model.generate(tokens, max_new_tokens=6, do_sample=False), expected)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from flash.layers.norms import RMSNorm
-from flash.ops.gated_norm import gated_rms_norm
 from flash.ops.on_device import OnDevice
 from flash.ops.quadratic_attention import Weighting
 from flash.ops.rotary import apply_rotary
@@ -31,6 +30,7 @@ class TokenContext(OnDevice):
         sequences: Which of the ``b n`` tokens, row behind row, make a sequence; given to all backends of the attention
             but ``reference``.
         backend: Implementation of the attention, see ``flash.ops.backends``.
+        device: Where the tokens are; a model whose weights are kept elsewhere cannot tell.
     """
 
     rotary: tuple[Tensor, Tensor] | None = None
@@ -38,6 +38,7 @@ class TokenContext(OnDevice):
     segments: Tensor | None = None
     sequences: Sequences | None = None
     backend: str = "reference"
+    device: torch.device | None = None
 
 
 class UnitState:
@@ -156,15 +157,14 @@ class GatedUnit(nn.Module, ABC):
         if norm is None:
             return gate * attended
         if isinstance(norm, RMSNorm):
-            assert norm.eps is not None
-            return gated_rms_norm(attended, gate, norm.weight, norm.eps)
+            return norm(attended, gate)
         return gate * norm(attended)
 
     def diagonals(self, longest: int) -> Float[Tensor, " distances"] | None:
         """Return the bias of the scores for each distance, in float32 at least."""
         if self.relative_bias is None:
             return None
-        diagonals: Tensor = self.relative_bias.diagonals(longest)  # type: ignore[operator]
+        diagonals: Tensor = self.relative_bias(longest, by_distance=True)
         return diagonals.to(torch.promote_types(diagonals.dtype, torch.float32))
 
     def _shift(self, hidden: Tensor, context: TokenContext, state: UnitState | None) -> Tensor:

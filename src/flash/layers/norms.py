@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from flash.ops.gated_norm import gated_rms_norm
 from flash.ops.scale_norm import scale_norm
 
 
@@ -33,8 +34,14 @@ class RMSNorm(nn.RMSNorm):
     (``elementwise_affine=False``) the statistic is float32 at least.
     """
 
-    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
-        """Normalise each vector."""
+    def forward(
+        self, x: Float[Tensor, "*batch d"], gate: Float[Tensor, "*batch d"] | None = None
+    ) -> Float[Tensor, "*batch d"]:
+        """Normalise each vector; with ``gate``, multiply by it too, see ``flash.ops.gated_norm``."""
+        if gate is not None:
+            assert self.weight is not None
+            assert self.eps is not None
+            return gated_rms_norm(x, gate, self.weight, self.eps)
         dtype = torch.promote_types(x.dtype, torch.float32) if self.weight is None else self.weight.dtype
         return super().forward(x.to(dtype)).to(x.dtype)
 

@@ -1,5 +1,7 @@
 """What tells a position: the scaled sinusoid of the embeddings and the learned relative biases."""
 
+from abc import ABC, abstractmethod
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -33,15 +35,40 @@ class ScaledSinusoid(nn.Module):
         return torch.cat((angles.sin(), angles.cos()), dim=-1).to(self.scale.dtype) * self.scale
 
 
-class ToeplitzBias(nn.Module):
+class RelativeBias(nn.Module, ABC):
+    """Bias of the scores by the distance between query and key, laid out over all pairs or by distance.
+
+    Both come from a call of the module: weights that ``device_map`` keeps elsewhere are fetched for a call only.
+    """
+
+    def forward(
+        self, query_length: int, key_length: int | None = None, *, by_distance: bool = False
+    ) -> Float[Tensor, "n m"] | Float[Tensor, " distances"]:
+        """Return the bias of the last ``query_length`` of ``key_length`` positions (all by default).
+
+        Args:
+            by_distance: Return the bias of each distance between ``query_length`` positions instead.
+        """
+        return self.diagonals(query_length) if by_distance else self.pairs(query_length, key_length)
+
+    @abstractmethod
+    def pairs(self, query_length: int, key_length: int | None) -> Float[Tensor, "n m"]:
+        """Return the bias of the last ``query_length`` of ``key_length`` positions."""
+
+    @abstractmethod
+    def diagonals(self, length: int) -> Float[Tensor, " distances"]:
+        """Return the bias of each distance between ``length`` positions, or of all distances that have one."""
+
+
+class ToeplitzBias(RelativeBias):
     """One learned weight for each distance from ``-(L - 1)`` to ``L - 1``."""
 
     def __init__(self, longest: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(2 * longest - 1))
 
-    def forward(self, query_length: int, key_length: int | None = None) -> Float[Tensor, "n m"]:
-        """Return the bias of the last ``query_length`` of ``key_length`` positions (all by default)."""
+    def pairs(self, query_length: int, key_length: int | None) -> Float[Tensor, "n m"]:
+        """Return the bias of the last ``query_length`` of ``key_length`` positions."""
         return toeplitz_bias(self.weight, query_length, key_length)
 
     def diagonals(self, length: int) -> Float[Tensor, " distances"]:
@@ -53,7 +80,7 @@ class ToeplitzBias(nn.Module):
         return f"distances={self.weight.shape[0]}"
 
 
-class BucketedBias(nn.Module):
+class BucketedBias(RelativeBias):
     """One learned weight for each bucket of distances."""
 
     def __init__(self, buckets: int, *, max_distance: int, causal: bool) -> None:
@@ -62,8 +89,8 @@ class BucketedBias(nn.Module):
         self.causal = causal
         self.weight = nn.Parameter(torch.zeros(buckets))
 
-    def forward(self, query_length: int, key_length: int | None = None) -> Float[Tensor, "n m"]:
-        """Return the bias of the last ``query_length`` of ``key_length`` positions (all by default)."""
+    def pairs(self, query_length: int, key_length: int | None) -> Float[Tensor, "n m"]:
+        """Return the bias of the last ``query_length`` of ``key_length`` positions."""
         return bucketed_bias(self.weight, query_length, key_length, max_distance=self.max_distance, causal=self.causal)
 
     def diagonals(self, length: int) -> Float[Tensor, " distances"]:
@@ -74,7 +101,7 @@ class BucketedBias(nn.Module):
         ]
 
 
-class RotaryProductBias(nn.Module):
+class RotaryProductBias(RelativeBias):
     """Inner products of two learned vectors rotated to their positions; defined at every distance."""
 
     def __init__(self, dim: int) -> None:
@@ -82,8 +109,8 @@ class RotaryProductBias(nn.Module):
         self.left = nn.Parameter(torch.zeros(1, dim))
         self.right = nn.Parameter(torch.zeros(1, dim))
 
-    def forward(self, query_length: int, key_length: int | None = None) -> Float[Tensor, "n m"]:
-        """Return the bias of the last ``query_length`` of ``key_length`` positions (all by default)."""
+    def pairs(self, query_length: int, key_length: int | None) -> Float[Tensor, "n m"]:
+        """Return the bias of the last ``query_length`` of ``key_length`` positions."""
         return rotary_product_bias(self.left, self.right, query_length, key_length)
 
     def diagonals(self, length: int) -> Float[Tensor, " distances"]:

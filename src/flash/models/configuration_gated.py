@@ -12,6 +12,11 @@ from flash.ops.quadratic_attention import SELF_NORMALIZED
 
 # The earlier code read its Toeplitz weights up to this many positions and the rotary product above.
 LONGEST_TOEPLITZ_BIAS = 512
+# What follows from settings -> what to give in its place.
+DERIVED = {
+    "intermediate_size": "expansion_factor, its ratio to hidden_size",
+    "score_length": "max_position_embeddings, or chunk_size in FLASH",
+}
 
 
 @strict
@@ -74,12 +79,15 @@ class GatedAttentionConfig(BaseConfiguration):
             raise InputError(f"no preset {name!r}; there are {', '.join(SIZES)}")
         # the constructor takes any name, as every configuration does; here a slip would train another model
         for setting in settings:
-            if not (setting in cls.__dataclass_fields__ or setting in cls.attribute_map or hasattr(cls, setting)):
+            computed = isinstance(getattr(cls, setting, None), property)
+            if not (setting in cls.__dataclass_fields__ or setting in cls.attribute_map or computed):
                 raise InputError(f"{setting!r} is no setting of {cls.__name__}; see its documentation for their names")
         return cls(**RECOMMENDED | SIZES[name] | settings)
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Resolve what depends on other fields and refuse values that no model can have."""
+        for name in DERIVED.keys() & kwargs.keys():
+            raise InputError(f"{name} is no setting, got {kwargs[name]}: give {DERIVED[name]}")
         super().__post_init__(**kwargs)
         if self.relative_bias is None:
             short = self.score_length <= LONGEST_TOEPLITZ_BIAS

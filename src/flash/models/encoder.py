@@ -258,7 +258,7 @@ class GatedEncoder(GatedPreTrainedModel):
             if plan.packing is not None:
                 positions = plan.packing.sequences.positions()
                 rotary = (rotary[0][positions], rotary[1][positions])
-        return TokenContext(rotary, plan.mask, segments, sequences, plan.backend)
+        return TokenContext(rotary, plan.mask, segments, sequences, plan.backend, device)
 
     @staticmethod
     def layer_state(cache_layer: Any) -> Any:

@@ -139,7 +139,7 @@ class MaskedLMMixin(LanguageModelMixin):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            **kwargs,
+            **kwargs | {"return_dict": True},
         )
         hidden_states = outputs.last_hidden_state
         if labels is not None:
@@ -221,7 +221,7 @@ class CausalLMMixin(LanguageModelMixin):
             inputs_embeds=inputs_embeds,
             past_key_values=past_key_values,
             use_cache=use_cache,
-            **kwargs,
+            **kwargs | {"return_dict": True},
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, kept])

@@ -67,7 +67,7 @@ class FLASHQuadModel(FLASHQuadPreTrainedModel, GatedEncoder):
         pairs = visible_pairs(
             length,
             past_length + length,
-            device=self.device,
+            device=common.device,
             query_mask=mask,
             key_mask=key_mask,
             segments=common.segments,

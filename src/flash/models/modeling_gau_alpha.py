@@ -89,7 +89,7 @@ class GAUAlphaModel(GAUAlphaPreTrainedModel, GatedEncoder):
         pairs = visible_pairs(
             shape[1],
             shape[1],
-            device=self.device,
+            device=common.device,
             query_mask=common.mask,
             key_mask=common.mask,
             segments=common.segments,

@@ -69,8 +69,7 @@ class TaskMixin:
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            use_cache=False,
-            **options,
+            **options | {"use_cache": False, "return_dict": True},
         )
 
     def pool(self, hidden_states: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor:

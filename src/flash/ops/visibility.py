@@ -9,7 +9,7 @@ def visible_pairs(
     query_length: int,
     key_length: int,
     *,
-    device: torch.device,
+    device: torch.device | None,
     query_mask: Bool[Tensor, "b n"] | None = None,
     key_mask: Bool[Tensor, "b m"] | None = None,
     segments: Int[Tensor, "b n"] | None = None,
