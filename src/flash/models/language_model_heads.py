@@ -200,7 +200,8 @@ class CausalLMMixin(LanguageModelMixin):
             position_ids: Position of each token.
             inputs_embeds: Word embeddings in place of ``input_ids``.
             past_key_values: Cache that an earlier call returned; ``input_ids`` then are the tokens behind it.
-            labels: Usually ``input_ids``, -100 where not scored; position ``t`` is scored on label ``t + 1``.
+            labels: Usually ``input_ids``, -100 where not scored; position ``t`` is scored on label ``t + 1``. In packed
+                rows (``seq_idx``) the first token of each sequence should be -100: what stands before it is another.
             use_cache: Return the cache in ``past_key_values``. Default: ``config.use_cache`` in evaluation mode without
                 labels.
             logits_to_keep: Compute the logits of this many last positions only, or of the positions in this tensor;
