@@ -38,9 +38,10 @@ def draw(records: Records) -> None:
         [tuned for tuned in compared if tuned.runs[0].contestant in COMPARED], figures / "quality-curves-3M.png"
     )
     draw_sweeps(compared, figures / "quality-rates-3M.png")
-    confirmed = summarize(records, STUDIES["confirmation-11M"](records))
-    if confirmed:
-        draw_curves(confirmed, figures / "quality-curves-11M.png")
+    for size in ("11M", "23M"):
+        confirmed = summarize(records, STUDIES[f"confirmation-{size}"](records))
+        if confirmed:
+            draw_curves(confirmed, figures / f"quality-curves-{size}.png")
     inspections = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in INSPECTIONS.items()}
     draw_signal(inspections, figures / "quality-signal.png")
     normalizers, matched = length_study(records)

@@ -181,6 +181,7 @@ LONG_VARIANTS: tuple[dict[str, Any], ...] = (
     {"expansion_factor": 1, "num_hidden_layers": 15},
     {"own_value": True},
     {"heads": 4},
+    {"attention_norm": False, "score_divisor": "row_sum"},
 )
 LONG_RATE = 1e-2  # the best of confirmation-2048
 
@@ -189,6 +190,21 @@ def long_rows(records: Records) -> list[Run]:
     """Change one thing of FLASH-Quad at rows of 2,048 tokens."""
     first = Run("flash-quad", "3M", LONG_RATE, seed=SEEDS[0], steps=STEPS, length=2048)
     return [replace(first, settings=as_pairs(change)) for change in LONG_VARIANTS]
+
+
+def more_rows(records: Records) -> list[Run]:
+    """Train at rows of 2,048 tokens with four in a batch, as at 512, at the rate taken from the comparison.
+
+    With one, a batch is often one short document: is it the length that costs, or the batch?
+    """
+    runs = []
+    for contestant in LONG:
+        compared = Run(contestant, "3M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS)
+        rate = best_rate(records, compared, rates_to_try(records, compared, MUON_RATES))
+        if rate is not None:
+            here = replace(compared, learning_rate=rate, steps=STEPS // 2, length=2048)
+            runs.append(replace(here, training=as_pairs({"per_device_train_batch_size": 4})))
+    return runs
 
 
 def longer(records: Records) -> list[Run]:
@@ -238,6 +254,7 @@ STUDIES: dict[str, Callable[[Records], list[Run]]] = {
     "training": lambda records: variants(records, (), TRAININGS),
     "outer-norms": lambda records: variants(records, OUTER_NORMS),
     "settings-2048": long_rows,
+    "four-rows-2048": more_rows,
     "longer-2048": longer,
     "tricks": lambda records: variants(records, TRICKS, contestant="transformer-tricks"),
     "lengths": lengths,
