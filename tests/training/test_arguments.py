@@ -107,6 +107,7 @@ def test_without_torchrun_one_gpu_is_used_and_that_is_said(tmp_path, caplog):
         ({"max_steps": 1, "warmup_steps": 0.5}, False),
         ({"warmup_steps": 5000}, False),
         ({"max_steps": 1000, "warmup_steps": 5000, "lr_scheduler_type": "constant"}, False),
+        ({"max_steps": 1000, "warmup_steps": 5000, "lr_scheduler_type": "reduce_lr_on_plateau"}, False),
     ],
 )
 def test_a_warm_up_longer_than_the_run_is_warned_of(arguments, caplog, settings, warned):

@@ -157,7 +157,8 @@ class PretrainingArguments(TrainingArguments):
         if self.fp16 and self.use_cpu:  # type: ignore[has-type]
             logger.warning("--fp16 has no effect on a CPU: the run is in float32; a CPU can do --bf16")
             self.fp16 = False
-        if 0 < self.max_steps <= self.warmup_steps and self.lr_scheduler_type != "constant":
+        without_warm_up = ("constant", "reduce_lr_on_plateau")
+        if 0 < self.max_steps <= self.warmup_steps and self.lr_scheduler_type not in without_warm_up:
             logger.warning(
                 "--warmup_steps %g: a run of %d steps never reaches --learning_rate %g; pass fewer, or a share of all "
                 "steps such as 0.06",
