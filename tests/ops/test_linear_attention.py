@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from flash.ops.linear_attention import LinearState, chunk_sums, linear_attention, recall
 from flash.ops.linear_attention.packed import packed_linear_attention
@@ -42,6 +43,32 @@ def test_chunk_sums_give_what_all_pairs_give_and_so_do_gradients(causal, divisor
     upstream = normal(B, G, C, E, seed=9)
     gradients = torch.autograd.grad(out, inputs, upstream)
     torch.testing.assert_close(gradients, torch.autograd.grad(expected, inputs, upstream), **FLOAT64)
+
+
+class Calls(TorchDispatchMode):
+    """Names of the operators that ran."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_a_deterministic_run_sums_without_cumsum_which_cuda_would_refuse(count):
+    query, key, value = normal(B, count, C, S), normal(B, count, C, S, seed=1), normal(B, count, C, E, seed=2)
+    expected = linear_attention(query, chunk_sums(key, value), causal=True)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with Calls() as calls:
+            out = linear_attention(query, chunk_sums(key, value), causal=True)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(out, expected, **FLOAT64)
+    assert "cumsum" not in calls.names
 
 
 def test_no_mask_means_that_every_token_is_real():

@@ -72,7 +72,7 @@ def linear_attention(
         if initial is not None:
             sums = torch.cat((initial.sums[:, None], sums[:, 1:]), dim=1)
             counts = torch.cat((initial.counts[:, None], counts[:, 1:]), dim=1)
-        total = LinearState(sums.cumsum(dim=1), counts.cumsum(dim=1))
+        total = LinearState(_running_total(sums), _running_total(counts))
     else:
         total = LinearState(chunks.sums.sum(dim=1, keepdim=True), chunks.counts.sum(dim=1, keepdim=True))
     divided = total.sums / (total.counts.clamp(min=1.0)[..., None, None] if divisor is None else divisor)
@@ -94,6 +94,17 @@ def recall(
         total = query.to(state.sums.dtype) @ state.sums
     counts = state.counts.clamp(min=1.0)[:, None, None]
     return (total / (counts if divisor is None else divisor)).to(query.dtype)
+
+
+def _running_total(x: Tensor) -> Tensor:
+    if not torch.are_deterministic_algorithms_enabled():
+        return x.cumsum(dim=1)
+    # on CUDA PyTorch has no deterministic cumsum of floating point numbers, so how many are summed is doubled
+    axes, reach = x.dim() - 2, 1
+    while reach < x.shape[1]:
+        x = x + pad(x, (0, 0) * axes + (reach, 0))[:, : x.shape[1]]
+        reach *= 2
+    return x
 
 
 def _sum_within(chunks: LinearState, segments: Tensor, *, causal: bool) -> LinearState:
