@@ -32,6 +32,7 @@ from flash.models.base_configuration import own_settings
 from flash.models.checkpoint_folders import checkpoints_newest_first
 from flash.training.arguments import PretrainingArguments
 from flash.training.checkpoints import (
+    check_same_everywhere,
     last_whole_checkpoint,
     saying_how_to_go_on,
     steps_done,
@@ -86,6 +87,7 @@ def _pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     tokenizer_name = args.default_tokenizer()
     tokenizer = load_tokenizer_at(tokenizer_name)
     checkpoint = _find_checkpoint(args)
+    check_same_everywhere(checkpoint, Path(args.output_dir))
     if initial_model is None:
         model = new_model(args, tokenizer, tokenizer_name)
     else:
