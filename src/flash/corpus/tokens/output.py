@@ -57,7 +57,6 @@ def claimed(output: str | Path) -> Iterator[None]:
             yield
         return
     path = local_path(output).resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
         yield
 
