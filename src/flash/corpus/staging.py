@@ -108,8 +108,13 @@ def locked(output: Path, name: str | None = None) -> Iterator[None]:
         InputError: Another one has it.
     """
     taken = f"{name or printable(output)} is being written by another process: wait for it"
-    with holding(output.with_name(f".{output.name}.lock"), taken=taken):
+    with holding(lock_of(output), taken=taken):
         yield
+
+
+def lock_of(output: Path) -> Path:
+    """Return the file whose lock keeps other processes off ``output``."""
+    return output.with_name(f".{output.name}.lock")
 
 
 @contextmanager
