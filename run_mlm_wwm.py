@@ -17,7 +17,7 @@ def main() -> None:
     own, command_line = parser.parse_known_args()
     quiet_libraries()
     with one_line_errors("run_mlm_wwm.py"):
-        args = parse_arguments(command_line, own.recipe)
+        args = parse_arguments(command_line, own.recipe, command="run_mlm_wwm.py")
         result = pretrain(args, command=shlex.join(["python", *sys.argv]))
         if args.process_index == 0:
             print(result_summary(result))

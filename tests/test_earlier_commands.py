@@ -124,3 +124,9 @@ def test_run_mlm_wwm_answers_a_mistake_in_one_line(working_folder, toy_vocabular
     assert line.startswith("run_mlm_wwm.py: ")
     assert message in line
     assert [path.name for path in working_folder.iterdir()] == ["clue_small_wwm_data"]
+
+
+@pytest.mark.parametrize("flag", ["--help", "--help-all"])
+def test_run_mlm_wwm_tells_its_own_usage(monkeypatch, capsys, flag):
+    assert run_script(monkeypatch, flag) == 0
+    assert capsys.readouterr().out.startswith("usage: run_mlm_wwm.py [")

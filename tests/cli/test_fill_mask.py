@@ -114,6 +114,12 @@ def test_without_a_model_the_one_that_comes_along_answers():
         assert result.stdout.splitlines() == expected
 
 
+def test_a_sentence_longer_than_any_file_name_is_no_model():
+    text = TWO_MASKS + "周末的时候，大家常常去河边散步，看老人放风筝。" * 20
+    result = CliRunner().invoke(app, ["fill-mask", text])
+    assert (result.exit_code, result.stdout) == (0, MaskFiller().fill(text).in_brackets() + "\n"), result.stderr
+
+
 def test_a_folder_with_a_mask_in_its_name_is_a_model(toy_run, tmp_path, filler):
     folder = tmp_path / "[MASK]"
     folder.symlink_to(toy_run)

@@ -68,6 +68,26 @@ def test_what_the_work_makes_itself_is_passed_over(tmp_path):
     assert len(files) == 1  # who names it wants it
 
 
+@pytest.mark.parametrize(
+    "held",
+    [
+        ["tokenizer.json", "vocab.txt"],
+        ["manifest.json", "rejects.jsonl", "tokenizer/vocab.txt"],
+        ["plan.json", "tokenizer.json", "tasks/000000.rejects.jsonl"],
+        ["dataset_info.json", "state.json"],
+    ],
+)
+def test_datasets_tokenizers_and_unfinished_work_are_no_text(tmp_path, held):
+    for name in ("a.txt", *(f"runs/data/{name}" for name in held)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    files, rejects = find_input_files([tmp_path])
+    assert [file.path.name for file in files] == ["a.txt"]
+    assert [(reject.reason, Path(reject.source).name) for reject in rejects] == [("other_folder", "data")]
+    files, _ = find_input_files([tmp_path / "runs" / "data"])
+    assert files  # who names it wants it
+
+
 def test_what_is_no_readable_file_is_reported(tmp_path):
     (tmp_path / "a.txt").touch()
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")

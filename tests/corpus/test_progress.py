@@ -1,6 +1,9 @@
 import logging
 
+import pytest
+
 from flash.corpus.progress import WorkProgress
+from flash.errors import InputError
 
 
 def test_every_so_many_documents_a_line_is_logged_where_there_is_no_terminal(caplog):
@@ -16,3 +19,8 @@ def test_every_so_many_documents_a_line_is_logged_where_there_is_no_terminal(cap
     assert ["25 % of the bytes" in message for message in caplog.messages] == [True, False]
     assert ["50 % of the bytes" in message for message in caplog.messages] == [False, True]
     assert all(message.endswith(" s left") for message in caplog.messages)
+
+
+def test_no_line_comes_every_zero_documents():
+    with pytest.raises(InputError, match="log_interval must be at least 1, got 0"):
+        WorkProgress("prepare", 10, log_interval=0)

@@ -24,6 +24,17 @@ def test_files_hold_the_rows_of_the_dataset_line_by_line(vocab_file, tmp_path):
         prepare_with_reference_files([tmp_path / "in.jsonl"], tmp_path / "out", vocab_file, settings, **options)
 
 
+def test_files_that_lie_among_the_inputs_are_no_input(vocab_file, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "in.jsonl").write_text(json.dumps({"text": "今天的天气很好，我们去公园玩。" * 20}), encoding="utf-8")
+    for overwrite in (False, True):
+        manifest = prepare_with_reference_files(
+            [folder], tmp_path / "out", vocab_file, PrepareSettings(), reference_folder=folder, overwrite=overwrite
+        )
+        assert (manifest["counts"]["documents"], len(manifest["inputs"]), manifest["rejects"]) == (1, 1, {})
+
+
 def test_nothing_is_left_of_a_run_that_fails(vocab_file, tmp_path):
     (tmp_path / "in.jsonl").touch()
     options = {"reference_folder": tmp_path / "data"}

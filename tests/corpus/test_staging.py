@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from filelock import FileLock
 
@@ -41,6 +43,14 @@ def test_an_output_below_a_file_is_refused_before_the_work(tmp_path):
     for output in (tmp_path / "file" / "out", tmp_path / "file" / "deep" / "out"):
         with pytest.raises(InputError, match=r"out cannot be made, because .*file is a file: name another"):
             check_replaceable(output, overwrite=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that not even root can write to")
+@pytest.mark.parametrize("output", ["/proc/out", "/proc/new/out"])
+def test_a_place_that_cannot_be_written_to_is_named(output):
+    message = rf"^{Path(output).parent} cannot be written to \(No such file or directory\): .*name another output"
+    with pytest.raises(OSError, match=message), staged(Path(output), overwrite=False):
+        pass
 
 
 def test_existing_output_is_replaced_only_when_told(tmp_path):

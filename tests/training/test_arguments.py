@@ -79,6 +79,9 @@ def test_fp16_on_a_cpu_is_float32_and_that_is_said(arguments, caplog):
         ({"seed": -1}, r"--seed must be at least 0, got -1"),
         ({"per_device_train_batch_size": 0}, r"--per_device_train_batch_size must be at least 1, got 0"),
         ({"learning_rate": -1e-4}, r"--learning_rate must be at least 0, got -0\.0001"),
+        ({"validation_split": 0, "eval_strategy": "steps"}, r"--eval_strategy steps needs rows .* --validation_dir"),
+        ({"validation_split": 0, "do_train": True, "do_eval": True}, "--do_eval needs rows that are held out"),
+        ({"validation_split": 0, "eval_on_start": True}, "--eval_on_start needs rows that are held out"),
     ],
 )
 def test_values_no_run_can_have_are_refused(arguments, settings, message):

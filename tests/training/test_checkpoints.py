@@ -7,8 +7,11 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from flash.errors import InputError
 from flash.models.checkpoint_folders import checkpoints_newest_first
+from flash.training import checkpoints as module
 from flash.training.checkpoints import (
+    check_same_everywhere,
     last_whole_checkpoint,
     saying_how_to_go_on,
     steps_done,
@@ -40,6 +43,14 @@ def test_the_newest_is_the_one_of_most_steps(tmp_path):
         "checkpoint-10",
         "checkpoint-9",
     ]
+
+
+def test_processes_that_find_other_checkpoints_do_not_go_on(checkpoints, monkeypatch):
+    for checkpoint in (None, checkpoints / "checkpoint-3"):
+        check_same_everywhere(checkpoint, checkpoints)
+    monkeypatch.setattr(module, "gather_object", lambda own: [*own, 0])  # a machine that has none on its disk
+    with pytest.raises(InputError, match=r"different checkpoints in .*, after 0 and 3 steps: .* all machines share"):
+        check_same_everywhere(checkpoints / "checkpoint-3", checkpoints)
 
 
 def test_a_whole_checkpoint_is_used_and_nothing_said(checkpoints, caplog):

@@ -220,6 +220,21 @@ def test_without_validation_only_training_is_reported(train):
     assert not [entry for entry in log_history(output_dir) if "eval_loss" in entry]
 
 
+def test_a_run_in_which_nothing_is_scored_ends_with_a_model(train):
+    result, output_dir = train(mlm_probability=1e-9, max_steps=2)
+    assert "validation" not in result_summary(result)
+    assert "| validation" not in (output_dir / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_figures_are_those_of_the_best_model_where_it_is_kept(train):
+    # the highest loss for the best: it falls, so that is not the last
+    result, output_dir = train(load_best_model_at_end=True, greater_is_better=True, max_steps=6)
+    best, last = (entry for entry in log_history(output_dir) if "eval_loss" in entry)
+    assert (best["step"], last["step"]) == (3, 6)
+    assert result.metrics["eval_loss"] == best["eval_loss"] > last["eval_loss"]
+    assert "those of step 3, the best in validation" in (output_dir / "README.md").read_text(encoding="utf-8")
+
+
 def test_padding_to_the_full_length_trains_the_same(train):
     _, short = train("short", max_steps=4)
     _, full = train("full", max_steps=4, pad_to_max_length=True)

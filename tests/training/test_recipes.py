@@ -74,6 +74,8 @@ def test_single_settings_without_a_recipe_go_over_those_of_the_recipe_small():
 
 def test_a_model_to_go_on_from_brings_its_own_settings_not_the_recipes():
     assert parse_arguments(["--init_model", "model"], recipe="small").config_settings() is None
+    flags = ["--init_model", "model", "--config", "attention_backend=blocked"]
+    assert parse_arguments(flags, recipe="small").config_settings() == {"attention_backend": "blocked"}
 
 
 @pytest.mark.parametrize("config", ["config: hidden_size=64", "config:"])
@@ -94,6 +96,8 @@ def test_a_recipe_may_write_its_settings_as_a_flag_does_or_not_at_all(tmp_path, 
         ("a: [1", r"not valid YAML: "),
         ("max_steps: many", r"max.steps.*'many'"),
         ("config: hidden_size", r"'hidden_size' is not key=value"),
+        ("config: [hidden_size, 64]", r"config must be lines `key: value` of its own, got \['hidden_size', 64\]"),
+        ("learning_rate: [1]", "a setting has a value of another kind than it takes"),
     ],
 )
 def test_a_recipe_that_cannot_be_meant_is_refused_in_one_line(tmp_path, text, message):

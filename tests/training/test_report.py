@@ -27,7 +27,9 @@ def write_card(tmp_path):
             "command": "flashquad pretrain --recipe demo",
             "manifest": MANIFEST,
             "log_history": LOG,
+            "validation": LOG[3],
             "steps": 5,
+            "model_step": 5,
             "tokens_seen": 12_345,
             "train_rows": 1000,
             "validation_rows": 20,
@@ -81,6 +83,12 @@ def test_the_card_gives_the_last_figures(write_card):
     assert "| validation (20 rows held out) | 3.5000 | 0.3000 | 33.1 |" in card
 
 
+def test_the_card_of_the_best_model_gives_its_step_and_figures(write_card):
+    card, _ = write_card(validation=LOG[1], model_step=3)
+    assert "5 steps, 12,345 tokens. The weights are those of step 3, the best in validation." in card
+    assert "| validation (20 rows held out) | 4.5000 | 0.2000 | 90.0 |" in card
+
+
 def test_the_card_begins_with_the_tags_of_the_hub(write_card):
     card, _ = write_card()
     _, tags, _ = card.split("---\n", 2)
@@ -102,7 +110,7 @@ def test_a_long_list_of_input_files_is_cut(write_card):
 
 
 def test_without_figures_there_is_no_row_of_them(write_card):
-    card, _ = write_card(log_history=[], steps=0)
+    card, _ = write_card(log_history=[], validation={}, steps=0, model_step=0)
     assert "0 steps" in card
     assert "| training" not in card
     assert "| validation" not in card

@@ -2,9 +2,9 @@
 
 import json
 import logging
+import os
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,7 +40,8 @@ def fill_mask(
     from flash.inference.fill_mask import MaskFiller
 
     quiet_libraries()
-    if not Path(model).exists():
+    # not pathlib's, which raises where a sentence is longer than a file name can be
+    if not os.path.exists(model):  # noqa: PTH110
         if "[MASK]" in model:
             text = [model, *(text or [])]  # no model is named
             model = PACKAGED_MODEL

@@ -24,6 +24,9 @@ _KIND_OF_SUFFIX: dict[str, Kind] = {
     ".parquet": "parquet",
 }
 
+# What a tokenizer, a model or the work of `prepare` holds, or a dataset of this package or of `datasets`.
+_MARKS_OF_NO_TEXT = ({"tokenizer.json"}, {"manifest.json", "tokenizer"}, {"dataset_info.json", "state.json"})
+
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
@@ -89,8 +92,8 @@ def find_input_files(
 
     A folder, local or a URL that fsspec knows, is searched to the bottom for files whose names end in ``.txt`` or
     ``.jsonl``, ``.json``, ``.ndjson``, compressed or not, or in ``.parquet`` (as ``kinds`` asks); links are followed,
-    and no folder is read twice. A file that the user names is taken whatever its name ends in, as text where the name
-    does not say.
+    and no folder is read twice. On a local disk, datasets, tokenizers and models below the folder are left out. A file
+    that the user names is taken whatever its name ends in, as text where the name does not say.
 
     Args:
         paths: Files and folders.
@@ -132,7 +135,7 @@ def _walk(folder: Path, rejects: list[Reject], visited: set[Path], passed_over: 
         folder: Where to begin.
         rejects: Added to here.
         visited: Folders, without links in their paths, that were searched already; added to here. A link to a folder
-            above would never end otherwise.
+            above would never end otherwise. Empty for the folder that the user named.
         passed_over: Files and folders to pass over, likewise without links.
     """
     resolved = folder.resolve()
@@ -140,12 +143,18 @@ def _walk(folder: Path, rejects: list[Reject], visited: set[Path], passed_over: 
         detail = f"a link to {printable(resolved)}, which is read already: name it on its own to read it twice"
         rejects.append(Reject("repeated_folder", printable(folder), None, detail))
         return
+    is_named = not visited
     visited.add(resolved)
     try:
         entries = sorted(folder.iterdir(), key=os.fsencode)  # whatever the locale
     except OSError as error:
         detail = f"{error.strerror}: make the folder readable, or leave it out"
         rejects.append(Reject("unreadable_folder", printable(folder), None, detail))
+        return
+    names = {entry.name for entry in entries}
+    if not is_named and any(marks <= names for marks in _MARKS_OF_NO_TEXT):
+        detail = "left out, because it holds a dataset, a tokenizer or a model: name the folder itself to read it"
+        rejects.append(Reject("other_folder", printable(folder), None, detail))
         return
     for entry in entries:
         try:

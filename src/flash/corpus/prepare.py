@@ -61,6 +61,7 @@ def prepare_dataset(
     log_interval: int = 10_000,
     on_rows: Callable[[pa.RecordBatch], object] | None = None,
     segmenter: SegmenterChoice | None = None,
+    passed_over: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Make the dataset folder ``output`` from text and return its manifest, which is also in ``manifest.json``.
 
@@ -77,6 +78,7 @@ def prepare_dataset(
         log_interval: Documents between two log lines, where standard error is no terminal.
         on_rows: Called with every batch of rows, for those who want them in another form as well.
         segmenter: What cuts words; rjieba unless given.
+        passed_over: What may lie among the inputs and is none, besides the output and the tokenizer.
 
     Raises:
         InputError: Nothing usable in the input, or an argument or the tokenizer is wrong.
@@ -86,7 +88,7 @@ def prepare_dataset(
     settings = settings or PrepareSettings()
     segmenter = segmenter or SegmenterChoice()
     load_segmenter(segmenter)  # what is wrong with it is said now
-    files, skipped = find_input_files(inputs, passed_over=[output, tokenizer])
+    files, skipped = find_input_files(inputs, passed_over=[output, tokenizer, *passed_over])
     workers = usable_workers(workers, sum(file.size_bytes() for file in files))
     with staged(output, overwrite=overwrite, own_files=DATASET_FILES) as folder, scratch_folder(output) as scratch:
         loaded = load_tokenizer(tokenizer)

@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from flash.errors import InputError
+
 Unit = Literal["bytes", "documents", "tokens"]
 
 
@@ -49,6 +51,8 @@ class WorkProgress:
     """
 
     def __init__(self, title: str, total: int, log_interval: int, unit: Unit = "bytes") -> None:
+        if log_interval < 1:
+            raise InputError(f"log_interval must be at least 1, got {log_interval}; 10000 documents are usual")
         self._title = title
         self._total = total
         self._unit = unit

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from flash.corpus.prepare import PrepareSettings, prepare_dataset
-from flash.corpus.staging import staged
+from flash.corpus.staging import lock_of, staged
 
 
 def prepare_with_reference_files(
@@ -28,9 +28,10 @@ def prepare_with_reference_files(
     ``refids.txt`` has a JSON list of positions on each line, ``reftext.txt`` the text they belong to: a block is
     cleaned text and never contains a line break, so line numbers agree.
     """
+    outputs = [reference_folder / "refids.txt", reference_folder / "reftext.txt"]
     with (
-        staged(reference_folder / "refids.txt", overwrite=overwrite) as refids_path,
-        staged(reference_folder / "reftext.txt", overwrite=overwrite) as reftext_path,
+        staged(outputs[0], overwrite=overwrite) as refids_path,
+        staged(outputs[1], overwrite=overwrite) as reftext_path,
         refids_path.open("w", encoding="utf-8") as refids,
         reftext_path.open("w", encoding="utf-8") as reftext,
     ):
@@ -48,4 +49,5 @@ def prepare_with_reference_files(
             overwrite=overwrite,
             log_interval=log_interval,
             on_rows=write_lines,
+            passed_over=[*outputs, refids_path, reftext_path, *map(lock_of, outputs)],
         )

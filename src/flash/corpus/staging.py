@@ -40,7 +40,6 @@ def staged(output: Path, *, overwrite: bool, own_files: Sequence[str] = ()) -> I
     """
     check_replaceable(output, overwrite=overwrite, own_files=own_files)
     named, output = output, output.resolve()  # a change of the working folder must not move it, a link must stay
-    output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(output.name + ".partial")
     replaced = output.with_name(output.name + ".replaced")
     with locked(output):
@@ -109,25 +108,37 @@ def locked(output: Path, name: str | None = None) -> Iterator[None]:
         InputError: Another one has it.
     """
     taken = f"{name or printable(output)} is being written by another process: wait for it"
-    with holding(output.with_name(f".{output.name}.lock"), taken=taken):
+    with holding(lock_of(output), taken=taken):
         yield
+
+
+def lock_of(output: Path) -> Path:
+    """Return the file whose lock keeps other processes off ``output``."""
+    return output.with_name(f".{output.name}.lock")
 
 
 @contextmanager
 def holding(lock_file: Path, *, taken: str) -> Iterator[None]:
-    """Hold a lock that one process at a time can have.
+    """Hold a lock that one process at a time can have; its folder is made where there is none.
 
     Raises:
         InputError: Another one has it; the message is ``taken``.
+        OSError: Nothing can be written there.
     """
     lock = FileLock(lock_file)
     try:
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        lock_file.touch()  # FileLock waits where no file can be made, as if another process had the lock
         lock.acquire(timeout=0)
     except Timeout as error:
         raise InputError(taken) from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
-            raise
+            reason = error.strerror or error
+            place = printable(lock_file.parent)
+            raise OSError(
+                f"{place} cannot be written to ({reason}): make it writable, or name another output"
+            ) from error
         _logger.warning("%s: its file system keeps no locks; let no other process write there", lock_file.parent)
     try:
         yield

@@ -149,6 +149,17 @@ class PretrainingArguments(TrainingArguments):
                 "--do_eval without --do_train scores a model on held-out rows: name the model with --init_model, and "
                 "the rows with --validation_dir or --validation_split"
             )
+        evaluates = {
+            "--do_eval": self.do_eval,
+            "--eval_on_start": self.eval_on_start,
+            f"--eval_strategy {self.eval_strategy}": self.eval_strategy != "no",
+        }
+        if not has_validation and any(evaluates.values()):
+            flag = next(flag for flag, is_given in evaluates.items() if is_given)
+            raise InputError(
+                f"{flag} needs rows that are held out, and --validation_split 0 leaves none: name some with "
+                "--validation_dir, or leave one of the two out"
+            )
         if self.eval_strategy == "no" and has_validation and self.do_train:
             self.eval_strategy = self.save_strategy
             self.eval_steps = self.eval_steps or self.save_steps  # type: ignore[has-type]

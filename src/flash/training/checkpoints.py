@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from accelerate.utils import gather_object
 from safetensors import SafetensorError, safe_open
 
+from flash.errors import InputError
 from flash.models.checkpoint_folders import checkpoints_newest_first
 
 logger = logging.getLogger(__name__)
@@ -94,6 +96,23 @@ def last_whole_checkpoint(output_dir: str | Path) -> Path | None:
             return checkpoint
         logger.warning("%s is not whole (%s): passed over", checkpoint, reason)
     return None
+
+
+def check_same_everywhere(checkpoint: Path | None, output_dir: Path) -> None:
+    """Refuse to go on where the processes found different checkpoints; every process must call this.
+
+    Only the first one writes whole checkpoints: on a machine with a disk of its own the others would begin anew, and
+    their weights would part from its weights without a word.
+
+    Raises:
+        InputError: Some would begin at another step.
+    """
+    steps = sorted(set(gather_object([0 if checkpoint is None else steps_done(checkpoint)])))
+    if len(steps) > 1:
+        raise InputError(
+            f"the processes find different checkpoints in {output_dir}, after {' and '.join(map(str, steps))} steps: "
+            "it must lie on a disk that all machines share"
+        )
 
 
 @contextmanager

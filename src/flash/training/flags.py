@@ -23,7 +23,7 @@ def parse_flags(arguments_class: type, command_line: list[str], *, command: str,
     """
     parser = HfArgumentParser(arguments_class, prog=command, exit_on_error=False, allow_abbrev=False)
     parser.set_defaults(**defaults)
-    if any(flag in ("-h", "--help") for flag in command_line):
+    if any(flag in ("-h", "--help", "--help-all") for flag in command_line):
         parser.print_help()
         sys.exit(0)
     try:
@@ -46,3 +46,7 @@ def settings_of(arguments_class: type[Settings], namespace: Namespace) -> Settin
         return arguments_class(**vars(namespace))
     except ValueError as error:
         raise InputError(" ".join(str(error).split())) from error
+    except TypeError as error:  # of a recipe, whose values are what YAML makes of them
+        raise InputError(
+            f"a setting has a value of another kind than it takes ({' '.join(str(error).split())})"
+        ) from error

@@ -19,7 +19,6 @@ def only_process_in(folder: Path) -> Iterator[None]:
         InputError: Another process trains into it.
     """
     new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
     taken = f"another process trains into {folder}: wait for it, or name another --output_dir"
     try:
         with holding(folder / LOCK, taken=taken):

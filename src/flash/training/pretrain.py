@@ -32,6 +32,7 @@ from flash.models.base_configuration import own_settings
 from flash.models.checkpoint_folders import checkpoints_newest_first
 from flash.training.arguments import PretrainingArguments
 from flash.training.checkpoints import (
+    check_same_everywhere,
     last_whole_checkpoint,
     saying_how_to_go_on,
     steps_done,
@@ -86,6 +87,7 @@ def _pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     tokenizer_name = args.default_tokenizer()
     tokenizer = load_tokenizer_at(tokenizer_name)
     checkpoint = _find_checkpoint(args)
+    check_same_everywhere(checkpoint, Path(args.output_dir))
     if initial_model is None:
         model = new_model(args, tokenizer, tokenizer_name)
     else:
@@ -159,7 +161,9 @@ def _pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
                 command=command,
                 manifest=read_manifest(args.train_dir),
                 log_history=trainer.state.log_history,
+                validation=metrics,
                 steps=trainer.state.global_step,
+                model_step=_step_of_the_model(trainer),
                 tokens_seen=trainer.tokens_seen,
                 train_rows=len(train_rows),
                 validation_rows=0 if validation_rows is None else len(validation_rows),
@@ -168,11 +172,19 @@ def _pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
 
 
 def _final_metrics(trainer: MaskedLMTrainer) -> dict[str, float]:
-    """Return the figures of the last step, evaluated now if that was not done."""
+    """Return the figures of the model as it is now, evaluated if that was not done."""
+    step = _step_of_the_model(trainer)
     for entry in reversed(trainer.state.log_history):
-        if "eval_loss" in entry and entry["step"] == trainer.state.global_step:
+        if "eval_loss" in entry and entry["step"] == step:
             return entry
     return trainer.evaluate()
+
+
+def _step_of_the_model(trainer: MaskedLMTrainer) -> int:
+    """Return the step that the weights are of, once training is over: the last, or the best if that was loaded."""
+    state = trainer.state
+    was_loaded = trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None
+    return state.best_global_step if was_loaded and state.best_global_step is not None else state.global_step
 
 
 def _reporting_callbacks(names: list[str]) -> list[TrainerCallback]:
@@ -296,7 +308,7 @@ def result_summary(result: PretrainingResult) -> str:
         lines += [f"model        {result.model_dir}", f"curves       {result.curves}"]
     if result.logging_dir.exists():
         lines.append(f"TensorBoard  tensorboard --logdir {result.logging_dir}")
-    if "eval_loss" in result.metrics:
+    if "eval_mlm_acc" in result.metrics:  # not where none of the rows' tokens was scored
         figures = {name: result.metrics[f"eval_{name}"] for name in ("loss", "mlm_acc", "perplexity")}
         lines.append(f"validation   {json.dumps({k: round(v, 4) for k, v in figures.items()})}")
     return "\n".join(lines)

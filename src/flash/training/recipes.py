@@ -49,21 +49,32 @@ def load_recipe(name: str) -> dict[str, Any]:
         )
     if isinstance(settings.get("config"), str):
         settings["config"] = parse_config_settings(settings["config"])
+    if not isinstance(settings.get("config", {}), dict | None):
+        raise InputError(f"recipe {name}: config must be lines `key: value` of its own, got {settings['config']!r}")
     return settings
 
 
-def parse_arguments(command_line: list[str], recipe: str | None = None) -> PretrainingArguments:
+def parse_arguments(
+    command_line: list[str], recipe: str | None = None, *, command: str = "flashquad pretrain"
+) -> PretrainingArguments:
     """Read flags over a recipe's settings over the defaults.
+
+    Args:
+        command_line: The flags.
+        recipe: Its name in the package, or its path.
+        command: What was typed before the flags, for help and messages.
 
     Raises:
         InputError: An unknown recipe, flag or value.
     """
     settings = load_recipe(recipe) if recipe else {}
-    namespace = parse_flags(PretrainingArguments, command_line, command="flashquad pretrain", defaults=settings)
+    namespace = parse_flags(PretrainingArguments, command_line, command=command, defaults=settings)
     if isinstance(namespace.config, str):
         # single settings on the command line go over the recipe's, they do not replace them all
         base = settings.get("config") if recipe else load_recipe("small")["config"]
+        if namespace.init_model is not None:
+            base = None  # the recipe's settings are for a new model
         namespace.config = (base or {}) | parse_config_settings(namespace.config)
     elif namespace.init_model is not None:
-        namespace.config = None  # the recipe's settings are for a new model
+        namespace.config = None
     return settings_of(PretrainingArguments, namespace)

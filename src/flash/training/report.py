@@ -1,6 +1,7 @@
 """What a finished run leaves for its readers: the curves as a picture and the model card."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +43,28 @@ def write_model_card(
     command: str,
     manifest: dict | None,
     log_history: list[dict[str, Any]],
+    validation: Mapping[str, float],
     steps: int,
+    model_step: int,
     tokens_seen: int,
     train_rows: int,
     validation_rows: int,
 ) -> None:
-    """Write README.md: how the model was made, from what data, how it learned, and how to use it."""
+    """Write README.md: how the model was made, from what data, how it learned, and how to use it.
+
+    Args:
+        validation: Figures of the model; empty where it was not validated.
+        model_step: Step that the model's weights are of; with --load_best_model_at_end not always the last.
+    """
     config = model.config
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    last = _last(log_history, "loss")
-    validation = _last(log_history, "eval_loss")
+    last = _last(log_history, "mlm_acc")  # not logged where nothing was scored
     results = []
     if last:
         results.append(
             f"| training (last {_interval(log_history)} steps) | {last['loss']:.4f} | {last['mlm_acc']:.4f} | |"
         )
-    if validation:
+    if "eval_mlm_acc" in validation:
         results.append(
             f"| validation ({validation_rows:,} rows held out) | {validation['eval_loss']:.4f} "
             f"| {validation['eval_mlm_acc']:.4f} | {validation['eval_perplexity']:.1f} |"
@@ -74,6 +81,7 @@ def write_model_card(
         for name in own_settings(type(config))
         if getattr(config, name) != getattr(defaults, name)
     }
+    best = "" if model_step == steps else f" The weights are those of step {model_step:,}, the best in validation."
     nl = "\n"
     card = f"""---
 language: zh
@@ -101,7 +109,7 @@ fill_mask("今天的天[MASK]很好")
 {command}
 ```
 
-{steps:,} steps, {tokens_seen:,} tokens. Settings of `{type(config).__name__}` other than its
+{steps:,} steps, {tokens_seen:,} tokens.{best} Settings of `{type(config).__name__}` other than its
 defaults:
 
 ```json

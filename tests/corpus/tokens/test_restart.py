@@ -166,6 +166,15 @@ def test_output_within_the_input_is_no_input(corpus, vocab_file, tmp_path, monke
         assert digests(corpus / "out") == digests(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_folder_that_has_the_name_of_the_work_folder_is_not_removed(corpus, vocab_file, tmp_path, overwrite):
+    (tmp_path / "out.work").mkdir()
+    (tmp_path / "out.work" / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"out\.work is not replaced, because it holds thesis\.tex"):
+        prepare(corpus, tmp_path / "out", vocab_file, overwrite=overwrite)
+    assert (tmp_path / "out.work" / "thesis.tex").read_text() == "years of work"
+
+
 def test_shard_that_was_cut_short_since_is_written_again(corpus, vocab_file, tmp_path, monkeypatch):
     prepare(corpus, tmp_path / "whole", vocab_file)
     with monkeypatch.context() as patch:

@@ -21,6 +21,11 @@ _LOCAL_SUFFIX = ".work"
 _REMOTE_NAME = "_work"
 _FINISHED = "finished.json"
 _REPLACED = "replaced"
+# All that a run ever puts into its work folder.
+_WORK_FILES = (
+    *(PLAN, _FINISHED, _REPLACED, "tokenizer.json", "index.json", "*.part"),
+    *("dataset", "tasks", "shards", "duplicates", "logs"),
+)
 # what says that the rest of the work folder is of no more use goes last
 _REMOVED_LAST = (PLAN, _FINISHED)
 
@@ -57,7 +62,6 @@ def claimed(output: str | Path) -> Iterator[None]:
             yield
         return
     path = local_path(output).resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
         yield
 
@@ -75,6 +79,16 @@ def check_free(output: str | Path, *, overwrite: bool) -> None:
             raise InputError(
                 f"{output} is not written to, because it holds {name}, which is none of this command's files: name "
                 "another output"
+            )
+
+
+def check_own_work(work: Folder) -> None:
+    """Raise InputError where a folder that has the name of a work folder holds anything else."""
+    for name in work.names():
+        if not any(fnmatchcase(name, pattern) for pattern in _WORK_FILES):
+            raise InputError(
+                f"{printable(work.place)} is not replaced, because it holds {printable(name)}, which is none of this "
+                "command's files: name another output"
             )
 
 

@@ -21,6 +21,7 @@ from flash.corpus.tokens.job import PLAN, Job, check_same_plan, load_job, read_p
 from flash.corpus.tokens.local_engine import run_locally
 from flash.corpus.tokens.output import (
     check_free,
+    check_own_work,
     claimed,
     clear_remote,
     folders_of,
@@ -132,6 +133,7 @@ def take_up(job: Job, output: Path | str, loaded: PreTrainedTokenizerFast, *, ov
     check_free(output, overwrite=overwrite)
     if found is not None and not overwrite:
         check_same_plan(job, found)
+    check_own_work(job.work)
     if job.work.names():
         _logger.warning("removing %s, left by a run that did not finish", printable(job.work.place))
         job.work.remove(PLAN)  # first: killed here, no run takes what is left for whole
