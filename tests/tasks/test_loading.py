@@ -131,6 +131,23 @@ def test_a_question_that_is_left_out_is_named(tmp_path, caplog):
     assert "b.json:1: question 2: the answer '丙' is none of the 2 candidates" in caplog.text
 
 
+def test_a_blank_with_a_bad_answer_does_not_cost_the_others_of_its_row(tmp_path, caplog):
+    texts = ["他#idiom1#，又#idiom2#。", "没有", "他#idiom3#。"]
+    path = write_rows(tmp_path / "dev.json", [{"content": texts, "candidates": ["甲", "乙"]}])
+    answers = {"#idiom1#": 7, "#idiom2#": 1, "#idiom3#": 0}
+    (tmp_path / "dev_answer.json").write_text(json.dumps(answers), encoding="utf-8")
+    split = load_split(path, load_task("chid"))
+    assert [(example.id, example.answer) for example in split.examples] == [("#idiom2#", 1), ("#idiom3#", 0)]
+    assert split.left_out == {"unknown_label": 1, "broken_row": 1}
+    assert "dev.json:1: question #idiom1#: the answer 7 is none of the 2 candidates" in caplog.text
+    unanswered = load_split(path, load_task("chid"), need_answers=False).examples
+    assert [(example.id, example.answer) for example in unanswered] == [
+        ("#idiom1#", None),
+        ("#idiom2#", 1),
+        ("#idiom3#", 0),
+    ]
+
+
 def test_a_label_column_that_is_not_there_is_named(tmp_path):
     rows = [{"sentence": row["sentence"], "topic": row["label"]} for row in rows_of("classification", 5)]
     with pytest.raises(InputError, match=r"there is no column 'label'.*the columns are sentence, topic"):
