@@ -22,7 +22,7 @@ import flash  # noqa: F401  makes its models known to the Auto classes
 from flash.errors import InputError
 from flash.finetuning.problems.problem import Problem
 from flash.models.base_configuration import BaseConfiguration
-from flash.ops.backends import BACKENDS
+from flash.ops.backends import check_backend_name
 from flash.packaged import packaged_or_named
 
 # models whose position limit is not one: docs/decisions/0001
@@ -160,8 +160,7 @@ def _set_pooling(config: PreTrainedConfig, pooling: str, problem: Problem, name:
 
 
 def _set_backend(config: PreTrainedConfig, backend: str, name: str) -> None:
-    if backend not in BACKENDS:
-        raise InputError(f"--attention_backend {backend}: there are {', '.join(BACKENDS)}")
+    check_backend_name(backend, flag=f"--attention_backend {backend}")
     if not isinstance(config, BaseConfiguration):
         raise InputError(
             f"--attention_backend {backend}: a {config.model_type} model ({name}) has the attention of transformers; "
