@@ -78,7 +78,8 @@ def _finetune(args: FinetuningArguments, *, command: str) -> Study:
     )
     if loaded.head_replaced:
         logger.warning(
-            "--model %s: its head is for other labels than those of this task; a new one is trained", args.model
+            "--model %s: its head is for other labels, or another kind of task, than this; a new one is trained",
+            args.model,
         )
     if args.from_scratch and args.layer_decay != 1:
         logger.info("--layer_decay %g changes nothing: from scratch every weight is new", args.layer_decay)

@@ -54,7 +54,7 @@ class TaskModel(NamedTuple):
 
     Args:
         new_parameters: Names of those of its parameters that come from no checkpoint.
-        head_replaced: Whether the checkpoint has a head for other labels, which was left out.
+        head_replaced: Whether the checkpoint has a head for other labels or another kind of task, which was left out.
     """
 
     model: PreTrainedModel
@@ -72,7 +72,7 @@ def load_task_model(
     classifier_pooling: str | None = None,
     attention_backend: str | None = None,
 ) -> TaskModel:
-    """Load a checkpoint under a task's head, whose weights are new unless the checkpoint has the same labels.
+    """Load a checkpoint under a task's head, whose weights are new unless the checkpoint has one for the same labels.
 
     Args:
         label_names: Readable names of classes; taken where they are different from each other.
@@ -92,7 +92,7 @@ def load_task_model(
         names = shown_labels(problem.head_labels(), label_names)
         settings |= {"id2label": dict(enumerate(names)), "label2id": {label: i for i, label in enumerate(names)}}
     try:
-        labels_before = AutoConfig.from_pretrained(source).id2label
+        before = AutoConfig.from_pretrained(source)
         config = AutoConfig.from_pretrained(source, **settings)
         limit = getattr(config, "max_position_embeddings", None)
         if config.model_type not in _NO_LIMIT and limit is not None and max_length > limit:
@@ -125,15 +125,19 @@ def load_task_model(
     for key, there, needed in report["mismatched_keys"]:
         if key.startswith(prefix):
             raise InputError(f"--model {name}: {key} has shape {tuple(there)}, its {CONFIG_NAME} says {tuple(needed)}")
-    new = {*report["missing_keys"], *(key for key, _, _ in report["mismatched_keys"])}
+    mismatched = {key for key, _, _ in report["mismatched_keys"]}
+    new = {*report["missing_keys"], *mismatched}
     head = [key for key in model.state_dict() if not key.startswith(prefix)]
     has_head = bool(head) and not any(key in report["missing_keys"] for key in head)
-    if problem.head_labels() and has_head and not report["mismatched_keys"] and labels_before != config.id2label:
+    other_labels = bool(problem.head_labels()) and before.id2label != config.id2label
+    # the one output of a value and that of a choice have the same shape
+    other_kind = bool(before.architectures) and type(model).__name__ not in before.architectures
+    if has_head and (mismatched or other_labels or other_kind):
         fresh = problem.auto_class.from_config(config)
         encoder_weights = {key: value for key, value in model.state_dict().items() if key.startswith(prefix)}
         fresh.load_state_dict(encoder_weights, strict=False)
         return TaskModel(fresh, frozenset(new | (fresh.state_dict().keys() - encoder_weights.keys())), True)
-    return TaskModel(model, frozenset(new), bool(report["mismatched_keys"]))
+    return TaskModel(model, frozenset(new), bool(mismatched))
 
 
 def _set_pooling(config: PreTrainedConfig, pooling: str, problem: Problem, name: str) -> None:

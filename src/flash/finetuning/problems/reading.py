@@ -35,6 +35,10 @@ class ReadingProblem(Problem):
     auto_class: ClassVar[Any] = AutoModelForQuestionAnswering
     reads_windows: ClassVar[bool] = True
 
+    def config_settings(self) -> dict[str, Any]:
+        """Say that there are two outputs, whatever number the checkpoint was trained for last."""
+        return {"num_labels": 2}
+
     @property
     def most_answer_tokens(self) -> int:
         """Tokens of the longest answer that is given: twice those of the longest one trained on, 64 at least."""
