@@ -190,6 +190,14 @@ def test_a_classifier_becomes_a_reader(task, labels, architecture, tmp_path):
     assert {"qa_outputs.weight", "classifier.weight"} & new
 
 
+def test_half_precision_of_a_file_is_not_trained_in(start, tmp_path):
+    model = load_task_model(str(start), classification(), {}, max_length=32).model
+    model.bfloat16().save_pretrained(tmp_path)
+    for from_scratch in (False, True):
+        loaded = load_task_model(str(tmp_path), classification(), {}, max_length=32, from_scratch=from_scratch)
+        assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
+
+
 def test_what_a_masked_language_model_has_of_the_head_is_kept(tmp_path):
     folder = peer(tmp_path, "modernbert")
     model, new, head_replaced = load_task_model(str(folder), classification(), {}, max_length=32)

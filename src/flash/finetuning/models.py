@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
@@ -94,6 +95,7 @@ def load_task_model(
     try:
         before = AutoConfig.from_pretrained(source)
         config = AutoConfig.from_pretrained(source, **settings)
+        config.dtype = torch.float32  # steps of fine-tuning are too small for weights in the half precision of a file
         limit = getattr(config, "max_position_embeddings", None)
         if config.model_type not in _NO_LIMIT and limit is not None and max_length > limit:
             raise InputError(
