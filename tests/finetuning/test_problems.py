@@ -207,6 +207,16 @@ def test_answers_as_long_as_those_trained_on_can_be_given(tokenizer, tmp_path):
     assert other.answers(perfect_span_logits(encoded), encoded).predictions != [long.text]
 
 
+def test_there_is_an_answer_where_all_likely_ends_are_before_the_starts(tokenizer):
+    problem = problem_of(load_task("reading"))
+    encoded = problem.encode([ReadingExample("q", TEXT, "天？", None)], tokenizer, 128)
+    tokens = [len(row["input_ids"]) for row in encoded.features.rows]
+    starts, ends = ([np.arange(length, dtype=float) * sign for length in tokens] for sign in (1, -1))
+    (answer,) = problem.answers((starts, ends), encoded).predictions
+    assert answer
+    assert answer in TEXT
+
+
 def test_in_validation_a_question_is_lost_only_without_any_answer_in_reach(tokenizer):
     long, short = Answer(TEXT[:90], 0), Answer(TEXT[40:44], 40)
     problem = problem_of(load_task("reading"))
