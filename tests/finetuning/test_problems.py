@@ -272,10 +272,13 @@ def test_candidates_that_are_not_there_are_not_compared(tokenizer):
     assert problem.answers(logits.numpy(), encoded).predictions == [1, 0]
 
 
-def test_a_long_text_keeps_its_blank(tokenizer):
+@pytest.mark.parametrize("name", ["tokenizer", "byte_level_tokenizer"])
+def test_a_long_text_keeps_its_blank(name, request):
+    tokenizer = request.getfixturevalue(name)
     text = TEXT * 3 + "他____。" + TEXT * 3
     encoded = problem_of(load_task("chid")).encode([ChoiceExample(0, text, "", ("好", "冷"), 0)], tokenizer, 32)
     around = tokenizer.tokenize("____")
+    assert encoded.cut == 1
     (tokens, _) = (tokenizer.convert_ids_to_tokens(ids) for ids in encoded.features.rows[0]["input_ids"])
     assert any(tokens[place : place + len(around)] == around for place in range(len(tokens)))
     assert around[0] not in tokenizer.tokenize(TEXT)  # it is nowhere else
