@@ -100,6 +100,17 @@ def test_classes_that_differ_in_case_alone_are_warned_of(data_folder, tmp_path, 
     assert "train: 'Good' and 'good' are classes of their own" in caplog.text
 
 
+@pytest.mark.parametrize(("kind", "answer"), [("classification", {"label": "101"}), ("choice", {"answer": 0})])
+def test_a_dev_file_with_one_answer_in_all_rows_is_warned_of(kind, answer, tmp_path, caplog):
+    task_folder(tmp_path / "data", kind)
+    load_data(arguments(tmp_path, kind))
+    assert "placeholder" not in caplog.text
+    write_rows(tmp_path / "data/dev.json", [row | answer for row in rows_of(kind, 9)])
+    load_data(arguments(tmp_path, kind))
+    ((name, value),) = answer.items()
+    assert f"dev.json: {name} is {value!r} in all 9 rows: is it a placeholder?" in caplog.text
+
+
 @pytest.mark.parametrize("missing", [1, 12])
 def test_a_test_file_that_is_answered_in_part_is_warned_of(missing, data_folder, tmp_path, caplog):
     rows = rows_of("classification", 12, seed=4)

@@ -139,7 +139,7 @@ def test_a_head_for_other_labels_is_made_anew_and_told(start, tmp_path, caplog):
     settings = {"baselines": False, "max_steps": 1, "seeds": 2}
     with caplog.at_level(logging.WARNING):
         finetune(toy_finetuning("classification", data, tmp_path, tmp_path / "out", **settings), command="")
-    assert caplog.text.count("its head is for other labels than those of this task; a new one is trained") == 1
+    assert caplog.text.count("its head is for other labels, or another kind of task, than this; a new one") == 1
 
 
 def test_a_head_for_as_many_other_labels_is_made_anew(start, tmp_path):
@@ -153,6 +153,49 @@ def test_a_head_for_as_many_other_labels_is_made_anew(start, tmp_path):
     name = "flash_quad.layers.1.in_proj.weight"
     assert torch.equal(model.state_dict()[name], before.state_dict()[name])
     assert not torch.equal(model.classifier.out_proj.weight, before.classifier.out_proj.weight)
+
+
+def fine_tuned(folder, task, labels=(), architecture="bert"):
+    """Save a model as it is after fine-tuning."""
+    start = (checkpoint if architecture == "flash_quad" else peer)(folder / "start", architecture)
+    model = load_task_model(str(start), problem_of(load_task(task), labels), {}, max_length=32).model
+    model.save_pretrained(folder / "tuned")
+    return model, str(folder / "tuned")
+
+
+@pytest.mark.parametrize("architecture", ["flash_quad", "bert", "modernbert"])
+@pytest.mark.parametrize(("before", "after"), [("c3", "stsb"), ("stsb", "c3"), ("tnews", "stsb"), ("tnews", "cluener")])
+def test_a_head_for_another_kind_of_task_is_made_anew(before, after, architecture, tmp_path):
+    trained, folder = fine_tuned(tmp_path, before, ("a", "b", "c") if before == "tnews" else (), architecture)
+    problem = problem_of(load_task(after), ("x",) if after == "cluener" else ())  # as many tags as classes before
+    model, new, head_replaced = load_task_model(folder, problem, {}, max_length=32)
+    assert head_replaced
+    weights, others = trained.state_dict(), model.state_dict()
+    encoder, head = [], []
+    for name in weights:
+        (encoder if name.startswith(f"{model.base_model_prefix}.") else head).append(name)
+    assert all(torch.equal(weights[name], others[name]) for name in encoder if "pooler" not in name and name in others)
+    assert set(head) <= new
+    matrices = [name for name in head if name.endswith("dense.weight") or name.endswith("classifier.weight")]
+    for name in matrices:
+        assert weights[name].shape != others[name].shape or not torch.equal(weights[name], others[name])
+
+
+@pytest.mark.parametrize("architecture", ["bert", "modernbert"])
+@pytest.mark.parametrize(("task", "labels"), [("tnews", ("a", "b", "c")), ("tnews", ("a", "b")), ("stsb", ())])
+def test_a_classifier_becomes_a_reader(task, labels, architecture, tmp_path):
+    _, folder = fine_tuned(tmp_path, task, labels, architecture)
+    model, new, _ = load_task_model(folder, problem_of(load_task("cmrc2018")), {}, max_length=32)
+    assert model(torch.tensor([[5, 6, 7]])).start_logits.shape == (1, 3)
+    assert {"qa_outputs.weight", "classifier.weight"} & new
+
+
+def test_half_precision_of_a_file_is_not_trained_in(start, tmp_path):
+    model = load_task_model(str(start), classification(), {}, max_length=32).model
+    model.bfloat16().save_pretrained(tmp_path)
+    for from_scratch in (False, True):
+        loaded = load_task_model(str(tmp_path), classification(), {}, max_length=32, from_scratch=from_scratch)
+        assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.float32}
 
 
 def test_what_a_masked_language_model_has_of_the_head_is_kept(tmp_path):

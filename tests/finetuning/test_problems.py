@@ -207,6 +207,16 @@ def test_answers_as_long_as_those_trained_on_can_be_given(tokenizer, tmp_path):
     assert other.answers(perfect_span_logits(encoded), encoded).predictions != [long.text]
 
 
+def test_there_is_an_answer_where_all_likely_ends_are_before_the_starts(tokenizer):
+    problem = problem_of(load_task("reading"))
+    encoded = problem.encode([ReadingExample("q", TEXT, "天？", None)], tokenizer, 128)
+    tokens = [len(row["input_ids"]) for row in encoded.features.rows]
+    starts, ends = ([np.arange(length, dtype=float) * sign for length in tokens] for sign in (1, -1))
+    (answer,) = problem.answers((starts, ends), encoded).predictions
+    assert answer
+    assert answer in TEXT
+
+
 def test_in_validation_a_question_is_lost_only_without_any_answer_in_reach(tokenizer):
     long, short = Answer(TEXT[:90], 0), Answer(TEXT[40:44], 40)
     problem = problem_of(load_task("reading"))
@@ -262,10 +272,13 @@ def test_candidates_that_are_not_there_are_not_compared(tokenizer):
     assert problem.answers(logits.numpy(), encoded).predictions == [1, 0]
 
 
-def test_a_long_text_keeps_its_blank(tokenizer):
+@pytest.mark.parametrize("name", ["tokenizer", "byte_level_tokenizer"])
+def test_a_long_text_keeps_its_blank(name, request):
+    tokenizer = request.getfixturevalue(name)
     text = TEXT * 3 + "他____。" + TEXT * 3
     encoded = problem_of(load_task("chid")).encode([ChoiceExample(0, text, "", ("好", "冷"), 0)], tokenizer, 32)
     around = tokenizer.tokenize("____")
+    assert encoded.cut == 1
     (tokens, _) = (tokenizer.convert_ids_to_tokens(ids) for ids in encoded.features.rows[0]["input_ids"])
     assert any(tokens[place : place + len(around)] == around for place in range(len(tokens)))
     assert around[0] not in tokenizer.tokenize(TEXT)  # it is nowhere else

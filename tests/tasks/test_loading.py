@@ -131,6 +131,23 @@ def test_a_question_that_is_left_out_is_named(tmp_path, caplog):
     assert "b.json:1: question 2: the answer '丙' is none of the 2 candidates" in caplog.text
 
 
+def test_a_blank_with_a_bad_answer_does_not_cost_the_others_of_its_row(tmp_path, caplog):
+    texts = ["他#idiom1#，又#idiom2#。", "没有", "他#idiom3#。"]
+    path = write_rows(tmp_path / "dev.json", [{"content": texts, "candidates": ["甲", "乙"]}])
+    answers = {"#idiom1#": 7, "#idiom2#": 1, "#idiom3#": 0}
+    (tmp_path / "dev_answer.json").write_text(json.dumps(answers), encoding="utf-8")
+    split = load_split(path, load_task("chid"))
+    assert [(example.id, example.answer) for example in split.examples] == [("#idiom2#", 1), ("#idiom3#", 0)]
+    assert split.left_out == {"unknown_label": 1, "broken_row": 1}
+    assert "dev.json:1: question #idiom1#: the answer 7 is none of the 2 candidates" in caplog.text
+    unanswered = load_split(path, load_task("chid"), need_answers=False).examples
+    assert [(example.id, example.answer) for example in unanswered] == [
+        ("#idiom1#", None),
+        ("#idiom2#", 1),
+        ("#idiom3#", 0),
+    ]
+
+
 def test_a_label_column_that_is_not_there_is_named(tmp_path):
     rows = [{"sentence": row["sentence"], "topic": row["label"]} for row in rows_of("classification", 5)]
     with pytest.raises(InputError, match=r"there is no column 'label'.*the columns are sentence, topic"):
@@ -150,7 +167,7 @@ def test_names_of_classes_come_with_them(tmp_path):
 
 
 def test_classes_that_are_numbers_are_in_their_order(tmp_path):
-    rows = [{"sentence": "好", "label": label} for label in (10, 9, "x", 100, 9)]
+    rows = [{"sentence": f"好{i}", "label": label} for i, label in enumerate((10, 9, "x", 100, 9))]
     split = load_split(write_rows(tmp_path / "train.json", rows), TNEWS)
     assert classes_of(split, TNEWS) == ("9", "10", "100", "x")
 
@@ -212,6 +229,27 @@ def test_swapped_columns_are_seen_in_the_training_file(tmp_path):
     split = load_split(write_rows(tmp_path / "train.json", rows), TNEWS)
     with pytest.raises(InputError, match="it seems to hold texts; are the columns swapped"):
         classes_of(split, TNEWS)
+
+
+@pytest.mark.parametrize("repeats", [1, 5])
+def test_swapped_columns_are_seen_where_the_texts_are_few(repeats, tmp_path):
+    rows = [row | {"sentence": f"{row['sentence']}{i}"} for i, row in enumerate(rows_of("classification", 20))]
+    right = load_split(write_rows(tmp_path / "right.json", rows * repeats), TNEWS)
+    assert classes_of(right, TNEWS) == ("101", "102")
+    swapped = [{"sentence": row["label"], "label": row["sentence"]} for row in rows]
+    split = load_split(write_rows(tmp_path / "train.json", swapped * repeats), TNEWS)
+    with pytest.raises(InputError, match=rf"has 20 different values in {20 * repeats} rows.*are the columns swapped"):
+        classes_of(split, TNEWS)
+
+
+def test_swapped_columns_of_few_pairs_are_seen_and_a_column_of_topics_is_not_taken_for_that(tmp_path):
+    pair = load_task("pair")
+    rows = [{"sentence1": f"天气{i}", "sentence2": f"很好{i}", "label": "01"[i % 2]} for i in range(20)]
+    swapped = [row | {"sentence1": row["label"], "label": row["sentence1"]} for row in rows]
+    with pytest.raises(InputError, match="are the columns swapped"):
+        classes_of(load_split(write_rows(tmp_path / "swapped.json", swapped), pair), pair)
+    topics = [row | {"sentence1": "水", "label": str(i % 3)} for i, row in enumerate(rows)]
+    assert classes_of(load_split(write_rows(tmp_path / "topics.json", topics), pair), pair) == ("0", "1", "2")
 
 
 def test_swapped_columns_are_seen_in_the_dev_file(tmp_path):

@@ -1,11 +1,13 @@
 """Submission files have the form that CLUE's rules show, in the order of the test file."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from flash.tasks.examples import ChoiceExample, Entity, EntityExample, ReadingExample, TextExample
-from flash.tasks.submission import submission_name, write_predictions, write_submission
+from flash.tasks.loading import Split
+from flash.tasks.submission import submission_name, submission_obstacle, write_predictions, write_submission
 from flash.tasks.task import load_task
 
 
@@ -61,6 +63,22 @@ def test_a_submission_has_clues_form(task, examples, predictions, name, lines, t
     assert submission_name(task, examples) == name
     write_submission(tmp_path / name, task, examples, predictions)
     assert (tmp_path / name).read_text(encoding="utf-8").splitlines() == lines
+
+
+@pytest.mark.parametrize(
+    ("task", "examples", "obstacle"),
+    [
+        ("cmrc2018", [ReadingExample(name, "甲", "？", None) for name in (1, "1", "2")], "2 questions have the id 1,"),
+        ("chid", [ChoiceExample(f"#idiom{i}#", "甲", "", ("a", "b"), None) for i in (7, 7)], "have the id #idiom7#,"),
+        ("cmrc2018", [ReadingExample(name, "甲", "？", None) for name in "ab"], None),
+        # a line for each row
+        ("chid", [ChoiceExample(1, "甲", "", ("a", "b"), None)] * 2, None),
+        ("tnews", [TextExample(1, "甲", None, None)] * 2, None),
+    ],
+)
+def test_two_questions_of_one_id_have_no_submission(task, examples, obstacle):
+    found = submission_obstacle(load_task(task), Split(Path("test.json"), examples))
+    assert found is None if obstacle is None else obstacle in found
 
 
 def test_predictions_say_what_was_read_and_how_sure_the_model_is(tmp_path):

@@ -70,6 +70,14 @@ def load_data(args: FinetuningArguments) -> TaskData:
     dev = load_split(dev_path, task, labels=labels)
     if task.kind == "regression" and len({answer_of(example) for example in dev.examples}) == 1:
         logger.warning("%s: all rows have the same value; correlations with it are not defined and told as 0", dev_path)
+    elif (same := placeholder_of(dev.examples)) is not None:
+        logger.warning(
+            "%s: %s is %r in all %s rows: is it a placeholder? The checkpoint is chosen by these scores",
+            dev_path,
+            task.label,
+            same,
+            f"{len(dev.examples):,}",
+        )
     test = None if test_path is None else load_split(test_path, task, labels=labels, need_answers=False)
     if test is not None and (placeholder := placeholder_of(test.examples)) is not None:
         logger.warning(

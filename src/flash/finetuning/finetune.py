@@ -23,7 +23,7 @@ from flash.finetuning.task_file import write_task_file
 from flash.packaged import packaged_or_named
 from flash.tasks.loading import answers_beside
 from flash.tasks.metrics import mean_and_spread
-from flash.tasks.submission import submission_name, write_predictions, write_submission
+from flash.tasks.submission import submission_name, submission_obstacle, write_predictions, write_submission
 from flash.tasks.task import packaged_tasks
 from flash.training.folder_lock import holds_nothing, only_process_in
 
@@ -78,7 +78,8 @@ def _finetune(args: FinetuningArguments, *, command: str) -> Study:
     )
     if loaded.head_replaced:
         logger.warning(
-            "--model %s: its head is for other labels than those of this task; a new one is trained", args.model
+            "--model %s: its head is for other labels, or another kind of task, than this; a new one is trained",
+            args.model,
         )
     if args.from_scratch and args.layer_decay != 1:
         logger.info("--layer_decay %g changes nothing: from scratch every weight is new", args.layer_decay)
@@ -256,11 +257,11 @@ def _write_answers(
         return
     answers = problem.answers(trainer.logits_of(encoded["test"]), encoded["test"])
     write_predictions(folder / "test_predictions.jsonl", data.test.examples, answers.predictions, answers.confidences)
-    if problem.task.submission is not None and data.test.left_out:
-        logger.warning(
-            "no submission is written: rows of %s could not be read, and it must answer every one", data.test.path
-        )
-    elif problem.task.submission is not None:
+    if problem.task.submission is None:
+        return
+    if (obstacle := submission_obstacle(problem.task, data.test)) is not None:
+        logger.warning("no submission is written: %s: %s", data.test.path, obstacle)
+    else:
         name = submission_name(problem.task, data.test.examples)
         write_submission(folder / name, problem.task, data.test.examples, answers.predictions)
 

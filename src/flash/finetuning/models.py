@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
@@ -22,7 +23,7 @@ import flash  # noqa: F401  makes its models known to the Auto classes
 from flash.errors import InputError
 from flash.finetuning.problems.problem import Problem
 from flash.models.base_configuration import BaseConfiguration
-from flash.ops.backends import BACKENDS
+from flash.ops.backends import check_backend_name
 from flash.packaged import packaged_or_named
 
 # models whose position limit is not one: docs/decisions/0001
@@ -54,7 +55,7 @@ class TaskModel(NamedTuple):
 
     Args:
         new_parameters: Names of those of its parameters that come from no checkpoint.
-        head_replaced: Whether the checkpoint has a head for other labels, which was left out.
+        head_replaced: Whether the checkpoint has a head for other labels or another kind of task, which was left out.
     """
 
     model: PreTrainedModel
@@ -72,7 +73,7 @@ def load_task_model(
     classifier_pooling: str | None = None,
     attention_backend: str | None = None,
 ) -> TaskModel:
-    """Load a checkpoint under a task's head, whose weights are new unless the checkpoint has the same labels.
+    """Load a checkpoint under a task's head, whose weights are new unless the checkpoint has one for the same labels.
 
     Args:
         label_names: Readable names of classes; taken where they are different from each other.
@@ -92,8 +93,9 @@ def load_task_model(
         names = shown_labels(problem.head_labels(), label_names)
         settings |= {"id2label": dict(enumerate(names)), "label2id": {label: i for i, label in enumerate(names)}}
     try:
-        labels_before = AutoConfig.from_pretrained(source).id2label
+        before = AutoConfig.from_pretrained(source)
         config = AutoConfig.from_pretrained(source, **settings)
+        config.dtype = torch.float32  # steps of fine-tuning are too small for weights in the half precision of a file
         limit = getattr(config, "max_position_embeddings", None)
         if config.model_type not in _NO_LIMIT and limit is not None and max_length > limit:
             raise InputError(
@@ -125,15 +127,19 @@ def load_task_model(
     for key, there, needed in report["mismatched_keys"]:
         if key.startswith(prefix):
             raise InputError(f"--model {name}: {key} has shape {tuple(there)}, its {CONFIG_NAME} says {tuple(needed)}")
-    new = {*report["missing_keys"], *(key for key, _, _ in report["mismatched_keys"])}
+    mismatched = {key for key, _, _ in report["mismatched_keys"]}
+    new = {*report["missing_keys"], *mismatched}
     head = [key for key in model.state_dict() if not key.startswith(prefix)]
     has_head = bool(head) and not any(key in report["missing_keys"] for key in head)
-    if problem.head_labels() and has_head and not report["mismatched_keys"] and labels_before != config.id2label:
+    other_labels = bool(problem.head_labels()) and before.id2label != config.id2label
+    # the one output of a value and that of a choice have the same shape
+    other_kind = bool(before.architectures) and type(model).__name__ not in before.architectures
+    if has_head and (mismatched or other_labels or other_kind):
         fresh = problem.auto_class.from_config(config)
         encoder_weights = {key: value for key, value in model.state_dict().items() if key.startswith(prefix)}
         fresh.load_state_dict(encoder_weights, strict=False)
         return TaskModel(fresh, frozenset(new | (fresh.state_dict().keys() - encoder_weights.keys())), True)
-    return TaskModel(model, frozenset(new), bool(report["mismatched_keys"]))
+    return TaskModel(model, frozenset(new), bool(mismatched))
 
 
 def _set_pooling(config: PreTrainedConfig, pooling: str, problem: Problem, name: str) -> None:
@@ -160,8 +166,7 @@ def _set_pooling(config: PreTrainedConfig, pooling: str, problem: Problem, name:
 
 
 def _set_backend(config: PreTrainedConfig, backend: str, name: str) -> None:
-    if backend not in BACKENDS:
-        raise InputError(f"--attention_backend {backend}: there are {', '.join(BACKENDS)}")
+    check_backend_name(backend, flag=f"--attention_backend {backend}")
     if not isinstance(config, BaseConfiguration):
         raise InputError(
             f"--attention_backend {backend}: a {config.model_type} model ({name}) has the attention of transformers; "

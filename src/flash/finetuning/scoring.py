@@ -18,7 +18,7 @@ from flash.finetuning.run import task_trainer
 from flash.finetuning.task_file import read_task_file
 from flash.tasks.examples import EntityExample, Example, TextExample
 from flash.tasks.loading import load_split, placeholder_of
-from flash.tasks.submission import submission_name, write_predictions, write_submission
+from flash.tasks.submission import submission_name, submission_obstacle, write_predictions, write_submission
 
 logger = logging.getLogger(__name__)
 
@@ -118,11 +118,8 @@ class Finetuned:
         if submission and task.submission is None:
             raise InputError(f"task {task.name} is none that CLUE takes submissions for; leave out --submission")
         split = load_split(file, task, labels=self.problem.labels, need_answers=False)
-        if split.left_out and submission:
-            raise InputError(
-                f"{file}: {sum(split.left_out.values())} rows cannot be read, and a submission must answer every one; "
-                "mend the file, or leave out --submission"
-            )
+        if submission and (obstacle := submission_obstacle(task, split)) is not None:
+            raise InputError(f"{file}: {obstacle}; mend the file, or leave out --submission")
         if output.is_dir():
             output = output / (submission_name(task, split.examples) if submission else "predictions.jsonl")
         if output.resolve() == file.resolve():

@@ -15,6 +15,16 @@ KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 WIDEST_KEY = 256
 
 
+def check_backend_name(name: str, *, flag: str) -> None:
+    """Refuse a name that is none of ``BACKENDS``.
+
+    Args:
+        flag: What the user wrote, to begin the message with.
+    """
+    if name not in BACKENDS:
+        raise InputError(f"{flag}: there are {', '.join(BACKENDS)}")
+
+
 def choose_backend(
     wanted: str, *, device: torch.device, dtype: torch.dtype, key_dim: int, only_reference: str | None = None
 ) -> str:

@@ -121,7 +121,8 @@ def classes_of(split: Split, task: Task) -> tuple[str, ...]:
             f"{split.path}: all {len(split.examples):,} rows are of one class, {next(iter(seen))!r}: there is nothing "
             "to learn; name the column of the classes with --label_column"
         )
-    if len(seen) > max(_MOST_CLASSES_OF_FEW_ROWS, len(split.examples) // 2):
+    too_many = len(seen) > max(_MOST_CLASSES_OF_FEW_ROWS, len(split.examples) // 2)
+    if too_many or (not task.labels and _outnumber_the_texts(len(seen), split.examples)):
         raise InputError(
             f"{split.path}: column {task.label!r} has {len(seen):,} different values in {len(split.examples):,} rows, "
             f"such as {next(iter(seen))[:40]!r}: it seems to hold texts; are the columns swapped? (--text_columns, "
@@ -170,6 +171,16 @@ def _labels_of(example: Example) -> list[str]:
         return [entity.label for entity in example.entities or ()]
     assert isinstance(example, TextExample)
     return [str(example.label)]
+
+
+def _outnumber_the_texts(classes: int, examples: Sequence[Example]) -> bool:
+    """Say whether there are more classes than different texts, as where the two columns are swapped.
+
+    One column of a pair may rightly hold a few topics; there the classes must hardly occur twice, too.
+    """
+    columns = list(zip(*map(_texts_of, examples), strict=True))
+    fewer = any(len(set(column)) < classes for column in columns)
+    return fewer and (len(columns) == 1 or 2 * classes > len(examples))
 
 
 def _examples(

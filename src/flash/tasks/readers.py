@@ -221,23 +221,31 @@ def _of_question(name: object, error: BadRowError) -> BadRowError:
     return BadRowError(error.reason, f"question {name}: {error}")
 
 
-def _idiom_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]) -> Iterator[Example]:
+def _idiom_row(
+    task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]
+) -> Iterator[Example | BadRowError]:
     column = task.texts[0]
     content = _cell(row.get(column))
     candidates = _candidates(row, task.candidates)
     for given in content if isinstance(content, list) else [content]:
-        text = _string(given, column)
-        tags = _IDIOM.findall(text)
-        if not tags:
-            raise BadRowError("broken_row", f"no #idiom# in {_short(text)}")
+        try:
+            text = _string(given, column)
+            tags = _IDIOM.findall(text)
+            if not tags:
+                raise BadRowError("broken_row", f"no #idiom# in {_short(text)}")
+        except BadRowError as error:
+            yield error
+            continue
         for tag in tags:
             # one blank at a time is asked for; the others are blanks without a name
             asked = _IDIOM.sub("…", text.replace(tag, BLANK))
             named = tag != "#idiom#"
-            label = answers.get(tag) if named else row.get(task.label)
-            yield ChoiceExample(
-                tag if named else _id(task, row, number), asked, "", candidates, _chosen(label, candidates)
-            )
+            name = tag if named else _id(task, row, number)
+            try:
+                answer = _chosen(answers.get(tag) if named else row.get(task.label), candidates)
+                yield ChoiceExample(name, asked, "", candidates, answer)
+            except BadRowError as error:
+                yield _of_question(name, error)
 
 
 _READERS: dict[str, Callable[[Task, dict[str, Any], int, dict[str, Any]], Iterator[Example | BadRowError]]] = {

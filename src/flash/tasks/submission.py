@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flash.tasks.examples import ChoiceExample, Entity, EntityExample, Example, ReadingExample, TextExample
+from flash.tasks.loading import Split
 from flash.tasks.task import Task
 
 FEW_SHOT_IDIOMS = "chidf_predict.json"
@@ -20,12 +22,22 @@ def write_submission(path: Path, task: Task, examples: Sequence[Example], predic
     ``{"id": ..., "label": ...}`` a row. Source: the submission rules of the CLUE benchmark (2021-09-04).
     """
     answers = list(zip(examples, predictions, strict=True))
-    if task.kind == "reading":
-        _write(path, [{_reading(example).id: prediction for example, prediction in answers}])
-    elif task.form == "idiom" and _is_tagged(examples):
+    if _is_keyed(task, examples):
         _write(path, [{example.id: prediction for example, prediction in answers}])
     else:
         _write(path, [_submitted(task, number, *answer) for number, answer in enumerate(answers)])
+
+
+def submission_obstacle(task: Task, split: Split) -> str | None:
+    """Say why no submission can be made for a file; None where one can."""
+    if split.left_out:
+        return f"{split.left_out.total():,} rows cannot be read, and a submission must answer every one"
+    if _is_keyed(task, split.examples):
+        # as JSON writes them: 1 and "1" are one key
+        ((name, times),) = Counter(str(example.id) for example in split.examples).most_common(1)
+        if times > 1:
+            return f"{times:,} questions have the id {name}, and a submission has one answer to an id"
+    return None
 
 
 def submission_name(task: Task, examples: Sequence[Example]) -> str:
@@ -83,9 +95,9 @@ def _plain(prediction: Any) -> Any:
     return prediction
 
 
-def _reading(example: Example) -> ReadingExample:
-    assert isinstance(example, ReadingExample)
-    return example
+def _is_keyed(task: Task, examples: Sequence[Example]) -> bool:
+    """Say whether the submission is one object with the answers by id."""
+    return task.kind == "reading" or (task.form == "idiom" and _is_tagged(examples))
 
 
 def _is_tagged(examples: Sequence[Example]) -> bool:

@@ -10,7 +10,7 @@ from flash.models.language_model_heads import MaskedLMMixin
 from flash.models.loading import load_masked_lm
 from flash.models.modeling_flash import FLASHForMaskedLM
 from flash.models.modeling_flash_quad import FLASHQuadForMaskedLM
-from flash.ops.backends import BACKENDS
+from flash.ops.backends import check_backend_name
 from flash.training.arguments import PretrainingArguments
 from flash.training.recipes import load_recipe
 
@@ -62,8 +62,7 @@ def load_initial_model(args: PretrainingArguments, name: str) -> PreTrainedModel
             f"--config is for a new model; --init_model brings its own settings, all but attention_backend: leave "
             f"{', '.join(given)} out, or --init_model"
         )
-    if backend not in BACKENDS:
-        raise InputError(f"--config attention_backend={backend}: there are {', '.join(BACKENDS)}")
+    check_backend_name(backend, flag=f"--config attention_backend={backend}")
     model = load_masked_lm(name, flag="--init_model")
     if not isinstance(model, MaskedLMMixin):
         raise InputError(

@@ -31,8 +31,8 @@ class ChoiceProblem(Problem):
     ) -> Encoded:
         """Tokenize each candidate, behind its question, with the text; a text that is too long loses its end."""
         firsts, seconds = [], []
-        for example in examples:
-            context = _around_blank(example.context, max_length)
+        contexts = _around_blanks([example.context for example in examples], tokenizer, max_length)
+        for example, context in zip(examples, contexts, strict=True):
             for candidate in example.candidates:
                 firsts.append(f"{example.question} {candidate}" if example.question else candidate)
                 seconds.append(context)
@@ -114,10 +114,19 @@ class _ChoiceCollator:
         return batch
 
 
-def _around_blank(context: str, max_length: int) -> str:
-    """Keep a stretch of a long text with its blank in the middle; other texts as they are."""
-    place = context.find(BLANK)
-    if place < 0 or len(context) <= max_length:
-        return context
-    start = max(min(place - max_length // AROUND_BLANK, len(context) - max_length), 0)
-    return context[start : start + max_length]
+def _around_blanks(contexts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[str]:
+    """Keep of a long text a stretch with its blank in the middle; other texts as they are."""
+    kept = list(contexts)
+    places = [index for index, context in enumerate(contexts) if BLANK in context]
+    if not places:
+        return kept
+    blank_texts = [contexts[index] for index in places]
+    # in tokens: a character is several of them to some tokenizers
+    batch = tokenizer(blank_texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    for index, context, offsets in zip(places, blank_texts, batch["offset_mapping"], strict=True):
+        if len(offsets) > max_length:
+            start = context.index(BLANK)
+            blank = next((token for token, (_, end) in enumerate(offsets) if end > start), 0)
+            first = max(min(blank - max_length // AROUND_BLANK, len(offsets) - max_length), 0)
+            kept[index] = context[offsets[first][0] : offsets[first + max_length - 1][1]]
+    return kept

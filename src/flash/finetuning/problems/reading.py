@@ -15,7 +15,7 @@ from flash.tasks.metrics import reading_scores
 MOST_QUESTION = 0.5  # of an input; what is longer is cut
 OVERLAP = 0.5  # of a window's share of the text
 BEFORE_ANSWER = 16  # characters that an answer's own window begins before it, where there is room
-BEST_ENDS = 20  # starts and ends that are paired
+BEST_STARTS = 20  # each is paired with the best end in its reach, so that there is always an answer
 SHORTEST_REACH, REACH = 64, 2  # tokens that an answer may always have; times the longest one of the training file
 
 
@@ -34,6 +34,10 @@ class ReadingProblem(Problem):
 
     auto_class: ClassVar[Any] = AutoModelForQuestionAnswering
     reads_windows: ClassVar[bool] = True
+
+    def config_settings(self) -> dict[str, Any]:
+        """Say that there are two outputs, whatever number the checkpoint was trained for last."""
+        return {"num_labels": 2}
 
     @property
     def most_answer_tokens(self) -> int:
@@ -116,15 +120,15 @@ class ReadingProblem(Problem):
             length = len(window.offsets)
             start_scores, end_scores = log_softmax(start_logits[:length]), log_softmax(end_logits[:length])
             places = np.arange(window.first, window.last + 1)
-            likely_starts = places[np.argsort(-start_scores[places], kind="stable")[:BEST_ENDS]]
-            likely_ends = places[np.argsort(-end_scores[places], kind="stable")[:BEST_ENDS]]
+            likely_starts = places[np.argsort(-start_scores[places], kind="stable")[:BEST_STARTS]]
             for start in likely_starts:
-                for end in likely_ends:
-                    score = start_scores[start] + end_scores[end]
-                    if start <= end < start + self.most_answer_tokens and score > best[window.owner][0]:
-                        context = encoded.examples[window.owner].context
-                        text = context[window.offsets[start][0] : window.offsets[end][1]]
-                        best[window.owner] = (score, text)
+                in_reach = end_scores[start : min(start + self.most_answer_tokens, window.last + 1)]
+                end = start + int(in_reach.argmax())
+                score = start_scores[start] + end_scores[end]
+                if score > best[window.owner][0]:
+                    context = encoded.examples[window.owner].context
+                    text = context[window.offsets[start][0] : window.offsets[end][1]]
+                    best[window.owner] = (score, text)
         return Answers([text for _, text in best], [float(np.exp(score)) for score, _ in best])
 
     def scores(self, predictions: Sequence[str], examples: Sequence[ReadingExample]) -> dict[str, float]:
