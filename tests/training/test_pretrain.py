@@ -261,6 +261,17 @@ def test_an_initial_model_is_gone_on_from(train, toy_run, toy_dataset):
     assert "model  " not in result_summary(result)
 
 
+def test_an_initial_model_in_half_precision_is_trained_in_float32(train, toy_run, tmp_path):
+    half = FLASHQuadForMaskedLM.from_pretrained(toy_run, dtype=torch.bfloat16)
+    half.save_pretrained(tmp_path / "half")
+    assert FLASHQuadForMaskedLM.from_pretrained(tmp_path / "half").dtype == torch.bfloat16
+    settings = {"init_model": str(tmp_path / "half"), "tokenizer_name": str(toy_run), "config": None}
+    _, output_dir = train(**settings, max_steps=1, warmup_steps=0, learning_rate=1e-6)
+    trained = FLASHQuadForMaskedLM.from_pretrained(output_dir)
+    assert trained.dtype == torch.float32
+    assert any(not torch.equal(weights, weights.bfloat16().float()) for weights in trained.parameters())
+
+
 def test_scoring_held_out_rows_needs_no_rows_to_train_on(train, toy_run, toy_dataset):
     settings = {"do_eval": True, "do_train": False, "init_model": str(toy_run), "config": None}
     nowhere, _ = train(**settings, train_dir="nowhere", validation_dir=str(toy_dataset), validation_split=0.0)

@@ -70,4 +70,4 @@ def load_initial_model(args: PretrainingArguments, name: str) -> PreTrainedModel
             "trained here"
         )
     model.config.attention_backend = backend
-    return model
+    return model.float()  # steps are too small for weights in the half precision of a file
