@@ -36,6 +36,11 @@ def test_the_smallest_tilings_compile_for_hopper_within_the_memory_they_promise(
     assert max(line["shared_kib"] for line in lines) <= 99  # what every device from 8.0 on has
 
 
+def test_batches_of_other_lengths_compile_no_kernel_anew():
+    lines = resources("90", "variants")
+    assert all(line["variants"] == 1 for line in lines), lines
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("capability", "available_kib"), [("80", 99), ("90", 227)])
 def test_the_widest_keys_fit_into_the_memory_of_a_device(capability, available_kib):
