@@ -1,11 +1,11 @@
 """Compile the kernels for GPUs that need not be there; print a line of JSON for each: what it takes of the device.
 
-    python tests/ops/kernel_compilation.py CAPABILITY [last] [widest] [variants]
+    python tests/ops/kernel_compilation.py CAPABILITY [last] [widest] [causal] [variants]
 
 CAPABILITY is 80 or 90; with ``last`` only the tiling of each kernel that needs least; with ``widest`` for the widest
-keys that the kernels take, which get no other tiling than the last; with ``variants`` only count what batches of
-other lengths would have compiled. A program of its own, because a process that imported Triton for its interpreter
-cannot compile.
+keys that the kernels take, which get no other tiling than the last; with ``causal`` for a causal model whose widths no
+tile divides; with ``variants`` only count what batches of other lengths would have compiled. A program of its own,
+because a process that imported Triton for its interpreter cannot compile.
 """
 
 import json
@@ -114,6 +114,8 @@ def count_variants(capability: int) -> Iterator[dict[str, Any]]:
 if __name__ == "__main__":
     if "widest" in sys.argv:
         SIZES |= {"S": WIDEST_KEY, "BLOCK_S": WIDEST_KEY}
+    if "causal" in sys.argv:
+        SIZES |= {"CAUSAL": True, "S": 100, "E": 1000}
     capability = int(sys.argv[1])
     lines = count_variants(capability) if "variants" in sys.argv else compile_all(capability, last="last" in sys.argv)
     for line in lines:

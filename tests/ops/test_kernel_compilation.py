@@ -48,6 +48,11 @@ def test_the_widest_keys_fit_into_the_memory_of_a_device(capability, available_k
 
 
 @pytest.mark.slow
+def test_causal_kernels_of_widths_that_no_tile_divides_take_no_more_memory():
+    assert_within_promise(resources("90", "last", "causal"))
+
+
+@pytest.mark.slow
 def test_all_tilings_compile_for_hopper_and_spill_at_most_8_registers():
     assert_within_promise(resources("90"))
 
