@@ -1,10 +1,11 @@
 """Compile the kernels for GPUs that need not be there; print a line of JSON for each: what it takes of the device.
 
-    python tests/ops/kernel_compilation.py CAPABILITY [last] [widest]
+    python tests/ops/kernel_compilation.py CAPABILITY [last] [widest] [causal] [variants]
 
 CAPABILITY is 80 or 90; with ``last`` only the tiling of each kernel that needs least; with ``widest`` for the widest
-keys that the kernels take, which get no other tiling than the last. A program of its own, because a
-process that imported Triton for its interpreter cannot compile.
+keys that the kernels take, which get no other tiling than the last; with ``causal`` for a causal model whose widths no
+tile divides; with ``variants`` only count what batches of other lengths would have compiled. A program of its own,
+because a process that imported Triton for its interpreter cannot compile.
 """
 
 import json
@@ -18,10 +19,12 @@ from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, make_backend
+from triton.runtime.jit import create_function_from_signature
 
 from flash.ops.backends import WIDEST_KEY
 from flash.ops.quadratic_attention.kernels_backward import score_gradients_kernel
+from flash.ops.quadratic_attention.kernels_tiles import LENGTHS
 from flash.ops.quadratic_attention.kernels_tuning import TILINGS, Tiling
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
@@ -96,8 +99,24 @@ def compile_all(capability: int, *, last: bool) -> Iterator[dict[str, Any]]:
                         yield {"use": use, "options": bool(options)} | resources
 
 
+def count_variants(capability: int) -> Iterator[dict[str, Any]]:
+    """Count into how many variants Triton compiles one tiling of each kernel for lengths that differ."""
+    backend = make_backend(GPUTarget("cuda", capability, 32))
+    for kernel in TILINGS:
+        bind = create_function_from_signature(kernel.signature, kernel.params, backend)
+        variants = {
+            str(bind(**{name: length if name in LENGTHS else None for name in kernel.arg_names})[1])
+            for length in (1, 2, 16, 33)
+        }
+        yield {"kernel": kernel.fn.__name__, "variants": len(variants)}
+
+
 if __name__ == "__main__":
     if "widest" in sys.argv:
         SIZES |= {"S": WIDEST_KEY, "BLOCK_S": WIDEST_KEY}
-    for resources in compile_all(int(sys.argv[1]), last="last" in sys.argv):
-        print(json.dumps(resources), flush=True)
+    if "causal" in sys.argv:
+        SIZES |= {"CAUSAL": True, "S": 100, "E": 1000}
+    capability = int(sys.argv[1])
+    lines = count_variants(capability) if "variants" in sys.argv else compile_all(capability, last="last" in sys.argv)
+    for line in lines:
+        print(json.dumps(line), flush=True)

@@ -1,7 +1,11 @@
 """Which implementation of the attention can run where, and why another cannot."""
 
 import os
+import shutil
+import sys
+import sysconfig
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
@@ -86,4 +90,22 @@ def kernels_obstacle(
     if capability < OLDEST_CAPABILITY and torch.version.hip is None:
         found, needed = (".".join(map(str, pair)) for pair in (capability, OLDEST_CAPABILITY))
         return f"the kernels need compute capability {needed}, {torch.cuda.get_device_name(device)} has {found}"
-    return None
+    return LAUNCHER_OBSTACLE
+
+
+def launcher_obstacle() -> str | None:
+    """Say what Triton lacks to build the C code that starts its kernels; None where it has all."""
+    if sys.platform != "linux":  # elsewhere it brings its compiler
+        return None
+    if "CC" not in os.environ and not any(map(shutil.which, ("gcc", "clang"))):
+        return "Triton needs a C compiler, gcc or clang (or the path of one in CC), and finds none"
+    default = sysconfig.get_default_scheme()
+    # Debian has another place for what is added to its Python; Triton does not look there
+    headers = Path(sysconfig.get_paths("posix_prefix" if default == "posix_local" else default)["include"])
+    if (headers / "Python.h").exists() or {"CPATH", "C_INCLUDE_PATH"} & os.environ.keys():
+        return None
+    return f"Triton needs the C headers of Python, and there is no {headers / 'Python.h'} (install python3-dev)"
+
+
+# asked once, and not while torch.compile looks on: it cannot follow a search for files
+LAUNCHER_OBSTACLE = launcher_obstacle()

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from flash.ops.quadratic_attention.kernels_tiles import (
+    LENGTHS,
     add_weighted_rows,
     any_weight,
     load_numbers,
@@ -24,7 +25,7 @@ from flash.ops.quadratic_attention.kernels_tiles import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=LENGTHS)
 @no_type_check
 def score_gradients_kernel(
     query,
@@ -132,7 +133,7 @@ def score_gradients_kernel(
             tl.store(weights + places, filled.to(weights.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=LENGTHS)
 @no_type_check
 def query_gradient_kernel(
     grad_scores,
@@ -173,7 +174,7 @@ def query_gradient_kernel(
         )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=LENGTHS)
 @no_type_check
 def key_gradient_kernel(
     grad_scores,
@@ -222,7 +223,7 @@ def key_gradient_kernel(
         tl.store(places, total, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=LENGTHS)
 @no_type_check
 def value_gradient_kernel(
     query,
@@ -302,7 +303,7 @@ def value_gradient_kernel(
         )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=LENGTHS)
 @no_type_check
 def row_dots_kernel(
     left,

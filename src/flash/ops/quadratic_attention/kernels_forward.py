@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 
 from flash.ops.quadratic_attention.kernels_tiles import (
+    LENGTHS,
     add_weighted_rows,
     any_weight,
     load_numbers,
@@ -15,7 +16,7 @@ from flash.ops.quadratic_attention.kernels_tiles import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=LENGTHS)
 @no_type_check
 def row_sums_kernel(
     query,
@@ -68,7 +69,7 @@ def row_sums_kernel(
         tl.store(sums + start + rows, total, mask=rows < length)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=LENGTHS)
 @no_type_check
 def attend_kernel(
     query,
@@ -156,7 +157,7 @@ def attend_kernel(
         )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=LENGTHS)
 @no_type_check
 def weights_kernel(
     query,

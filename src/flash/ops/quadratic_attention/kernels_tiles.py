@@ -8,6 +8,10 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
+# Numbers that differ from batch to batch. To know that one is 1 or a multiple of 16 makes no kernel faster, and each
+# would be compiled again for it.
+LENGTHS = ("longest", "panel_rows", "reach", "tokens")
+
 
 @triton.jit
 @no_type_check
