@@ -23,12 +23,14 @@ from flash import (
     GAUAlphaModel,
 )
 from flash.errors import InputError
+from flash.models.execution import warn_of_missing_kernels
 from flash.models.token_packing import pack_tokens
 from flash.ops.backends import choose_backend
 
 from helpers import CURED, FLOAT64, few_examples, normal, random_tokens
 
 CPU = torch.device("cpu")
+CUDA = torch.device("cuda")
 SIZES = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "query_key_dim": 8, "max_position_embeddings": 16}
 
 
@@ -269,3 +271,22 @@ def test_packing_keeps_every_real_token_once_and_in_order(rows):
     assert sorted(packed.tolist()) == tokens[mask].tolist()
     assert (packed.diff()[packing.sequences.numbers().diff() == 0] == 1).all()
     assert torch.equal(packing.unpack(packed[None]), tokens * mask)
+
+
+def test_training_on_a_gpu_that_cannot_run_the_kernels_says_so(monkeypatch, caplog):
+    pytest.importorskip("triton", reason="without it nothing else is asked")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    for config, device in [
+        (FLASHQuadConfig(), CPU),
+        (FLASHQuadConfig(attention_backend="blocked"), CUDA),
+        (FLASHQuadConfig(attention_function="softmax", score_scale="inverse_sqrt_dim"), CUDA),
+        (GAUAlphaConfig(), CUDA),
+    ]:
+        warn_of_missing_kernels(config, device)
+    assert not caplog.messages
+    warn_of_missing_kernels(FLASHConfig(), CUDA)
+    (message,) = caplog.messages
+    assert "blocks in plain PyTorch" in message
+    assert "need compute capability 8.0, Tesla T4 has 7.5" in message

@@ -20,6 +20,7 @@ from flash.finetuning.problems.problem import Encoded
 from flash.finetuning.reports import plus_minus, write_hardest, write_model_card, write_report
 from flash.finetuning.run import METRICS, MODEL, Run, task_trainer, train_run
 from flash.finetuning.task_file import write_task_file
+from flash.models.execution import warn_of_missing_kernels
 from flash.packaged import packaged_or_named
 from flash.tasks.loading import answers_beside
 from flash.tasks.metrics import mean_and_spread
@@ -81,6 +82,7 @@ def _finetune(args: FinetuningArguments, *, command: str) -> Study:
             "--model %s: its head is for other labels, or another kind of task, than this; a new one is trained",
             args.model,
         )
+    warn_of_missing_kernels(loaded.model.config, args.device)
     if args.from_scratch and args.layer_decay != 1:
         logger.info("--layer_decay %g changes nothing: from scratch every weight is new", args.layer_decay)
     splits = {"train": data.train, "dev": data.dev} | ({} if data.test is None else {"test": data.test})

@@ -1,14 +1,31 @@
 """How a batch is run: which implementation of the attention, and whether padding is left out first."""
 
+import logging
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from flash.layers.gated_unit import GatedUnit
 from flash.layers.mixed_chunk_unit import MixedChunkUnit
+from flash.models.configuration_gated import GatedAttentionConfig
 from flash.models.token_packing import TokenPacking, pack_tokens
-from flash.ops.backends import choose_backend
+from flash.ops.backends import choose_backend, kernels_obstacle
+
+logger = logging.getLogger(__name__)
+
+
+def warn_of_missing_kernels(config: PreTrainedConfig, device: torch.device) -> None:
+    """Say what ``auto`` lacks on a GPU to run the kernels; nothing of a model that has none."""
+    if device.type != "cuda" or not isinstance(config, GatedAttentionConfig):
+        return
+    if config.attention_backend != "auto" or config.attention_function != "squared_relu":
+        return
+    # the kernels take each dtype of a training run
+    obstacle = kernels_obstacle(device, torch.float32, config.query_key_dim)
+    if obstacle is not None:
+        logger.warning("attention runs by blocks in plain PyTorch, which is slower than the kernels: %s", obstacle)
 
 
 @dataclass(frozen=True)

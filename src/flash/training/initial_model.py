@@ -63,11 +63,11 @@ def load_initial_model(args: PretrainingArguments, name: str) -> PreTrainedModel
             f"{', '.join(given)} out, or --init_model"
         )
     check_backend_name(backend, flag=f"--config attention_backend={backend}")
-    model = load_masked_lm(name, flag="--init_model")
+    model = load_masked_lm(name, flag="--init_model").float()  # steps are too small for half-precision weights
     if not isinstance(model, MaskedLMMixin):
         raise InputError(
             f"--init_model {name} is a {type(model).__name__}; only FLASH-Quad, FLASH and GAU-alpha models are "
             "trained here"
         )
     model.config.attention_backend = backend
-    return model.float()  # steps are too small for weights in the half precision of a file
+    return model

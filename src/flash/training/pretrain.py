@@ -30,6 +30,7 @@ from flash.data.vocabulary_check import check_vocabulary
 from flash.errors import InputError
 from flash.models.base_configuration import own_settings
 from flash.models.checkpoint_folders import checkpoints_newest_first
+from flash.models.execution import warn_of_missing_kernels
 from flash.training.arguments import PretrainingArguments
 from flash.training.checkpoints import (
     check_same_everywhere,
@@ -93,6 +94,7 @@ def _pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     else:
         model = initial_model
         check_vocabulary(tokenizer, tokenizer_name, model_name=str(args.init_model), vocab_size=model.config.vocab_size)
+    warn_of_missing_kernels(model.config, args.device)
     if checkpoint is not None:
         _check_same_settings(checkpoint, model)
         _check_same_optimizer(checkpoint, muon=args.muon)
