@@ -1,9 +1,12 @@
-# make demo    the main job, end to end, on the embedded corpus
-# make test    the test suite
-# make lint    ruff, mypy, import contracts
-# make bench   the measurements of README
-# make quality the training runs of docs/quality.md: days on a CPU (TRAIN=... VALIDATION=... folders of `flashquad prepare --format text`)
-# make pages   docs/capabilities.md, docs/costs.md and docs/speed.md: by trying, counting, and from results (10 minutes)
+# make demo      the main job, end to end, on the embedded corpus
+# make test      the test suite
+# make test-slow the tests that take minutes
+# make lint      ruff, mypy, import contracts
+# make format    ruff's fixes and formatting
+# make bench     speed of `flashquad prepare`, of the collator, and of a training step
+# make quality   the training runs of docs/quality.md: days on a CPU (TRAIN=... VALIDATION=... folders of `flashquad prepare --format text`)
+# make pages     docs/capabilities.md, docs/costs.md and docs/speed.md: by trying, counting, and from results (10 minutes)
+# make clean     delete .venv and build
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,8 +21,8 @@ help:
 	@sed -n 's/^# //p' Makefile
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "flashquad needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
-	@test -x $(BIN)/python || { echo "create $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@test -x $(BIN)/pip || $(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "flashquad needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another one: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/pip || { echo "create $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "install the pinned dependencies (a few minutes the first time)"
 	@$(PIP_INSTALL) --editable .
 	@touch $@
