@@ -51,6 +51,18 @@ def test_a_padded_batch_beyond_the_memory_ends_the_contestants_and_not_the_run(t
     }
 
 
+def test_only_who_leaves_padding_out_is_timed_without_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(padding_module, "make_step", lambda *_, **__: lambda: None)
+    names = ("flash", "flash-quad:reference", "flash-quad+compile", "earlier")
+    settings = BenchmarkSettings(names, size="tiny", lengths=(8,), batch_tokens=16, modes=("inference",))
+    file = ResultFile(tmp_path / "padding.csv", Padding)
+    list(measure_padding(settings, CONDITIONS, file, distribution="headlines"))
+    rows = file.read()
+    assert [row.contestant for row in rows] == ["modernbert", *names]
+    assert all(row.padded_seconds for row in rows)
+    assert [row.contestant for row in rows if row.packed_seconds] == ["flash"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

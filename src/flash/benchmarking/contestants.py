@@ -60,6 +60,11 @@ class Contestant:
         return self.full_logits or self.kind.full_logits
 
     @property
+    def leaves_padding_out(self) -> bool:
+        """Whether the layers see the real tokens of a batch only, see ``flash.models.execution``."""
+        return self.kind.gated and self.family != "earlier" and self.backend != "reference" and not self.compiled
+
+    @property
     def torch_dtype(self) -> torch.dtype:
         """What matrix products are computed in."""
         return DTYPES[self.dtype]

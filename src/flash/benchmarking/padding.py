@@ -60,8 +60,8 @@ def measure_padding(
 ) -> Iterator[str]:
     """Measure each contestant with padding and without, in turn, at each length as the padded width; say what is next.
 
-    Gated models leave padding out by themselves, but for their reference backend, which is what they are compared with.
-    The rows of the others hold the seconds of the padded run alone.
+    Gated models leave padding out by themselves, but for their reference backend, which is what they are compared with,
+    and compiled graphs. The rows of the others hold the seconds of the padded run alone.
     """
     device = torch.device(settings.device)
     done = file.read_matching(conditions)
@@ -94,7 +94,9 @@ def _measure(
 
     entrants = []
     for one in contestants:
-        kinds = {"padded": replace(one, backend="reference"), "packed": one} if one.kind.gated else {"padded": one}
+        kinds = {"padded": one}
+        if one.leaves_padding_out:
+            kinds = {"padded": replace(one, backend="reference"), "packed": one}
         for kind, contestant in kinds.items():
             entrants.append(Entrant(f"{one.name} {kind}", partial(prepare, contestant)))
     outcomes = run_in_turn(
