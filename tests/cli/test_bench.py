@@ -81,6 +81,7 @@ def test_a_contestant_that_fails_is_reported_at_the_end(bench, monkeypatch):
         (["--lengths", "8,99999999999999999999"], "must be at most 67,108,864 tokens"),
         (["--tokens", "99999999999"], "must be at most 67,108,864 tokens"),
         (["--memory-limit", "0"], "--memory-limit must be above 0 and finite, in GiB, got 0"),
+        (["--memory", "--memory-limit", "0"], "--memory-limit must be above 0 and finite, in GiB, got 0"),
         (["--memory-limit", "inf"], "--memory-limit must be above 0 and finite, in GiB, got inf"),
         (["--budget", "0"], "--budget must be above 0 seconds, got 0"),
         (["--budget", "nan"], "--budget must be above 0 seconds, got nan"),

@@ -14,7 +14,14 @@ import transformers
 
 from flash.benchmarking.families import equal_parameters
 from flash.benchmarking.figures import draw_benchmark
-from flash.benchmarking.machine import describe_environment, device_name, find_device, memory_limit, speed_variables
+from flash.benchmarking.machine import (
+    check_memory_limit,
+    describe_environment,
+    device_name,
+    find_device,
+    memory_limit,
+    speed_variables,
+)
 from flash.benchmarking.memories import measure_memories
 from flash.benchmarking.padding import measure_padding
 from flash.benchmarking.records import Conditions, Memory, Padding, Point, Timing
@@ -66,6 +73,7 @@ def run_benchmark(
     if memory and lengths_from is not None:
         raise InputError("--memory and --lengths-from are two measurements; ask for one at a time")
     device = find_device(settings.device)
+    check_memory_limit(memory_limit_gib, device)
     for contestant in settings.compared:
         contestant.check_backend(device, settings.widths)
     if threads is not None:

@@ -133,6 +133,16 @@ def product_flops(device: torch.device) -> int:
     return PRODUCTS[device.type] * 2 * PRODUCT_WIDTH[device.type] ** 3
 
 
+def check_memory_limit(gib: float | None, device: torch.device) -> None:
+    """Raise InputError where `memory_limit` would, so that it is said before anything is measured."""
+    if gib is None:
+        return
+    if not 0 < gib < math.inf:
+        raise InputError(f"--memory-limit must be above 0 and finite, in GiB, got {gib}")
+    if not _can_limit_memory(device):
+        raise InputError("--memory-limit is for --device cpu on Linux; leave it out")
+
+
 @contextmanager
 def memory_limit(gib: float | None, device: torch.device) -> Iterator[None]:
     """Refuse this process more memory than so much, so that a step too large fails, and the system kills nobody.
@@ -142,11 +152,8 @@ def memory_limit(gib: float | None, device: torch.device) -> Iterator[None]:
         device: A GPU has a memory of its own, whose end is an error anyway: nothing is limited. Nor is it on a system
             that knows no such limit.
     """
-    if gib is not None and not 0 < gib < math.inf:
-        raise InputError(f"--memory-limit must be above 0 and finite, in GiB, got {gib}")
-    if device.type != "cpu" or sys.platform != "linux":
-        if gib is not None:
-            raise InputError("--memory-limit is for --device cpu on Linux; leave it out")
+    check_memory_limit(gib, device)
+    if not _can_limit_memory(device):
         yield
         return
     import resource  # Unix only
@@ -161,6 +168,10 @@ def memory_limit(gib: float | None, device: torch.device) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _can_limit_memory(device: torch.device) -> bool:
+    return device.type == "cpu" and sys.platform == "linux"
 
 
 def _version(package: str) -> str | None:
