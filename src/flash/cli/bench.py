@@ -28,7 +28,9 @@ def bench(
     batch_tokens: Annotated[
         int, typer.Option("--batch-tokens", "--tokens", help="Tokens of a batch; a longer row is a batch by itself.")
     ] = 4096,
-    modes: Annotated[str, typer.Option(help="training, inference, or both.")] = "training,inference",
+    modes: Annotated[
+        str, typer.Option(help="training or inference, or both with a comma between.")
+    ] = "training,inference",
     baseline: Annotated[str, typer.Option(help="Contestant that ratios refer to; it takes part.")] = "modernbert",
     rounds: Annotated[int, typer.Option(help="Times that each point is measured, in turn.")] = 5,
     warmup: Annotated[int, typer.Option(help="Steps of each before the rounds.")] = 2,
