@@ -77,6 +77,14 @@ def test_run_mlm_wwm_trains_with_the_flags_of_the_readme(working_folder, toy_voc
     assert "1e-4 --weight_decay 0.01 --adam_epsilon 1e-6" in card
 
 
+def test_the_help_of_run_mlm_wwm_names_the_recipe_an_example_and_every_flag(monkeypatch, capsys):
+    assert run_script(monkeypatch, "--help") == 0
+    shown = capsys.readouterr().out
+    assert "--recipe" in shown
+    assert "Example: python run_mlm_wwm.py" in shown
+    assert "--mlm_probability" in shown
+
+
 def test_run_mlm_wwm_trains_flash_where_it_is_named(working_folder, toy_vocabulary, monkeypatch, capsys):
     monkeypatch.chdir(working_folder)
     small = SMALL | {"config": f"{SMALL['config']},chunk_size=8", "max_steps": 2, "dataloader_num_workers": 0}
