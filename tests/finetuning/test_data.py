@@ -199,7 +199,8 @@ def test_columns_of_ones_own_are_read(tmp_path):
     assert len(data.dev.examples) == 9
 
 
-def test_white_space_makes_no_other_text():
-    train = [TextExample(0, "今 天", None, "a"), TextExample(1, "明天", None, "a")]
-    found = find_repeats(train, [TextExample(0, "今天", None, "b")])
-    assert (found.within, found.shared, found.first_shared) == (0, 1, "今天")
+def test_repeats_are_counted_by_row_and_contradictions_by_text_and_white_space_makes_no_other_text():
+    labelled = [("今 天", "a"), ("明天", "a"), ("今天", "b"), ("今天", "b"), ("明 天", "a")]
+    train = [TextExample(number, text, None, label) for number, (text, label) in enumerate(labelled)]
+    found = find_repeats(train, [TextExample(number, text, None, "b") for number, text in enumerate(("今天", "好"))])
+    assert (found.within, found.contradictory, found.shared, found.first_shared) == (3, 1, 1, "今天")

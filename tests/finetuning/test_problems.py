@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from flash.errors import InputError
 from flash.finetuning.problems import problem_of
-from flash.finetuning.problems.problem import log_softmax
+from flash.finetuning.problems.problem import Answers, log_softmax
 from flash.finetuning.task_file import read_task_file, write_task_file
 from flash.tasks.examples import Answer, ChoiceExample, Entity, EntityExample, ReadingExample, TextExample
 from flash.tasks.task import load_task
@@ -282,6 +282,55 @@ def test_a_long_text_keeps_its_blank(name, request):
     (tokens, _) = (tokenizer.convert_ids_to_tokens(ids) for ids in encoded.features.rows[0]["input_ids"])
     assert any(tokens[place : place + len(around)] == around for place in range(len(tokens)))
     assert around[0] not in tokenizer.tokenize(TEXT)  # it is nowhere else
+
+
+def test_a_class_comes_with_its_probability_and_a_mistake_is_the_loss(tokenizer):
+    problem = problem_of(load_task("tnews"), ("x", "y", "z"))
+    encoded = problem.encode([TextExample(0, "今天", None, "x"), TextExample(1, "天气", None, "z")], tokenizer, 16)
+    logits = np.array([[2.0, 0.0, 1.0], [0.0, 3.0, 1.0]])
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    answers = problem.answers(logits, encoded)
+    assert answers.predictions == ["x", "y"]
+    assert answers.confidences == pytest.approx([probabilities[0, 0], probabilities[1, 1]])
+    losses = [-np.log(probabilities[0, 0]), -np.log(probabilities[1, 2])]
+    assert problem.mistakes(logits, answers, encoded) == pytest.approx(losses)
+
+
+def test_so_does_a_choice_among_the_candidates_that_there_are(tokenizer):
+    problem = problem_of(load_task("choice"))
+    examples = [ChoiceExample(0, "今天", "？", ("好", "冷"), 0), ChoiceExample(1, "今天", "？", ("好", "冷", "大"), 2)]
+    encoded = problem.encode(examples, tokenizer, 16)
+    logits = np.array([[0.0, 1.0, 100.0], [0.0, 0.0, 2.0]])
+    first, second = (np.exp(row) / np.exp(row).sum() for row in (logits[0, :2], logits[1]))
+    answers = problem.answers(logits, encoded)
+    assert answers.predictions == [1, 2]
+    assert answers.confidences == pytest.approx([first[1], second[2]])
+    assert problem.mistakes(logits, answers, encoded) == pytest.approx([-np.log(first[0]), -np.log(second[2])])
+
+
+def test_so_does_a_stretch_of_text(tokenizer):
+    problem = problem_of(load_task("reading"))
+    encoded = problem.encode([ReadingExample("q", "天气很好", "天？", (Answer("很好", 2),))], tokenizer, 64)
+    (row,) = encoded.features.rows
+    starts, ends = (np.zeros(len(row["input_ids"])) for _ in range(2))
+    starts[row["start_positions"] + 1] = ends[row["end_positions"]] = 5.0
+    probability = np.exp(5.0) / (np.exp(5.0) + len(starts) - 1)
+    answers = problem.answers(([starts], [ends]), encoded)
+    assert answers.predictions == ["好"]
+    assert answers.confidences == pytest.approx([probability**2])
+    assert problem.mistakes(None, answers, encoded) == pytest.approx([1 - 2 / 3])
+
+
+def test_mistakes_about_values_are_squares_and_about_entities_those_missed_and_made_up(tokenizer):
+    values = problem_of(load_task("stsb"))
+    encoded = values.encode([TextExample(0, "今天", "天气", 2.0), TextExample(1, "好", "冷", 4.0)], tokenizer, 16)
+    logits = np.array([[1.5], [1.0]])
+    assert values.mistakes(logits, values.answers(logits, encoded), encoded) == [0.25, 9.0]
+    entities = entity_problem()
+    right = (Entity(0, 2, "a"), Entity(3, 4, "b"))
+    encoded = entities.encode([EntityExample(0, "今天的天气", right)], tokenizer, 16)
+    answers = Answers([(Entity(0, 2, "a"), Entity(3, 5, "b"), Entity(2, 3, "a"))], [None])
+    assert entities.mistakes(None, answers, encoded) == [3.0]
 
 
 def test_class_weights_weigh_the_loss():

@@ -2,6 +2,7 @@ import os
 import shutil
 
 import pytest
+import torch
 from transformers import BertConfig, BertForMaskedLM, pipeline
 
 from flash import FLASHQuadConfig, FLASHQuadForMaskedLM
@@ -109,13 +110,19 @@ def test_a_vocabulary_of_the_same_size_but_other_tokens_is_refused(toy_run, tmp_
         MaskFiller(str(toy_run), tokenizer=str(vocabulary))
 
 
-def test_embeddings_without_a_token_are_never_candidates(toy_vocabulary, tmp_path):
+def test_embeddings_without_a_token_are_never_candidates_and_keep_their_probability(toy_vocabulary, tmp_path):
     config = FLASHQuadConfig(vocab_size=len(TOKENS) + 8, hidden_size=16, num_hidden_layers=1, s=8)
     model = FLASHQuadForMaskedLM(config)
     model.lm_head.bias.data[len(TOKENS) :] = 9.0  # they would be first
     model.save_pretrained(tmp_path)
-    filled = MaskFiller(str(tmp_path), tokenizer=str(toy_vocabulary)).fill("[MASK]", top_k=len(TOKENS))
-    assert {candidate.token for candidate in filled.masks[0]} == set(TOKENS)
+    filler = MaskFiller(str(tmp_path), tokenizer=str(toy_vocabulary))
+    (candidates,) = filler.fill("[MASK]", top_k=len(TOKENS)).masks
+    assert {candidate.token for candidate in candidates} == set(TOKENS)
+    with torch.no_grad():
+        logits = filler.model(**filler.tokenizer("[MASK]", return_tensors="pt")).logits[0, 1]
+    expected = logits.softmax(dim=-1)[: len(TOKENS)].sort(descending=True).values
+    assert [candidate.probability for candidate in candidates] == pytest.approx(expected.tolist(), rel=1e-5)
+    assert expected.sum() < 0.1
 
 
 def test_a_text_that_is_not_utf8_is_refused_and_shown(filler):

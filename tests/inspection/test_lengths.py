@@ -3,11 +3,18 @@ import torch
 
 from flash.corpus.documents import ReadingSettings
 from flash.corpus.tokenizer_loading import load_tokenizer
-from flash.inspection.lengths import lengths_to_measure, measure_lengths, sentences_at, tokens_to_encode
+from flash.inspection.lengths import (
+    _compare,
+    _Prediction,
+    lengths_to_measure,
+    measure_lengths,
+    sentences_at,
+    tokens_to_encode,
+)
 from flash.inspection.sentences import draw_sentences, place_alone
 from flash.inspection.texts import read_texts
 
-from helpers import FLOAT32
+from helpers import FLOAT32, normal
 from small_models import ARCHITECTURES, small_model, write_text
 
 
@@ -76,6 +83,19 @@ def test_predictions_that_depend_on_nothing_are_all_the_same(sentences, texts, t
     measures = measure_lengths(model, tokenizer, sentences, texts.stream, max_length=40, lengths=[64])[-1]
     assert measures.distinct_predictions == 1 / measures.masked_tokens
     assert measures.kl_divergence == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_divergence_is_weighed_by_what_is_predicted_alone_and_the_error_is_that_of_a_mean():
+    here, alone = (normal(3, 7, seed=seed).log_softmax(dim=-1) for seed in (1, 2))
+    labels = torch.tensor([1, 4, 6])
+    measures = _compare("within", 64, *([_Prediction(torch.ones(3, 2), x, labels)] for x in (here, alone)))
+    expected = sum((p * (p / q).log()).sum() for p, q in zip(alone.exp(), here.exp(), strict=True)) / 3
+    assert measures.kl_divergence == pytest.approx(expected.item())
+    first, second, third = (alone - here)[range(3), labels].tolist()
+    mean = (first + second + third) / 3
+    assert measures.loss_change == pytest.approx(mean)
+    variance = ((first - mean) ** 2 + (second - mean) ** 2 + (third - mean) ** 2) / 2
+    assert measures.loss_change_error == pytest.approx((variance / 3) ** 0.5)
 
 
 def test_numbers_that_are_not_finite_are_left_out(sentences, texts, tokenizer):

@@ -155,6 +155,21 @@ def test_a_half_precision_unit_keeps_its_dtype_and_stays_close(options, dtype):
     assert relative_error(output, exact) < 4 * torch.finfo(dtype).eps
 
 
+@for_each_unit
+def test_dropout_leaves_out_attention_weights_or_channels_of_the_branch_in_training_only(options):
+    x = normal(2, 7, DIM)
+    plain = run(random_unit(**options), x)
+    attention, hidden = (random_unit(**options, **{name: 0.5}) for name in ("attention_dropout", "hidden_dropout"))
+    for unit in (attention, hidden):
+        torch.testing.assert_close(run(unit.eval(), x), plain, rtol=0, atol=0)
+        unit.train()
+    torch.manual_seed(0)
+    for found, expected in ((run(attention, x)[1], plain[1]), (run(hidden, x)[0] - x, plain[0] - x)):
+        kept = found.abs() > 1e-12
+        torch.testing.assert_close(found[kept], 2 * expected[kept], **FLOAT64)
+        assert 0.3 < kept.sum() / (expected != 0).sum() < 0.7
+
+
 def test_any_module_that_knows_its_bias_for_a_length_may_be_the_relative_bias():
     unit = random_unit(**EARLIER)
     x = normal(1, 3, DIM)

@@ -151,6 +151,7 @@ BAD_INPUTS = [
         for types, part in [(0 * IDS + 2, 2), (0 * IDS - 1, -1), (0 * IDS[:, :4], "(2, 4)"), (0.0 * IDS, "float32")]
     ),
     (BATCH | {"position_ids": IDS[:, :4]}, ["position_ids", "(2, 4)"]),
+    (BATCH | {"position_ids": IDS - 4}, ["position_ids must not be negative, got -3"]),
 ]
 
 
@@ -247,6 +248,14 @@ def test_a_cache_that_is_no_dynamic_cache_is_refused(family):
         assert_holds(message, ["must be a DynamicCache", f"got {type(cache).__name__}", "cache_implementation"])
     message = refusal_of(model.generate, IDS, cache_implementation="static", max_new_tokens=2)
     assert_holds(message, ["StaticCache", "cache_implementation"])
+
+
+@for_each_gated_family
+def test_a_cache_is_refused_while_layers_are_recomputed(family):
+    cache, model = cache_of(family), model_of(family, "ForCausalLM").train()
+    model.gradient_checkpointing_enable()
+    message = refusal_of(model, IDS, past_key_values=cache)
+    assert_holds(message, ["past_key_values", "gradient checkpointing recomputes layers"])
 
 
 @for_each_gated_family

@@ -153,7 +153,7 @@ def test_use_cache_may_be_said_where_there_is_no_cache(family, ending):
 
 
 @for_every_class
-def test_gradient_checkpointing_changes_no_gradient(family, ending):
+def test_gradient_checkpointing_computes_each_layer_twice_and_changes_no_gradient(family, ending):
     case = example(ending)
     gradients = []
     for checkpointing in (False, True):
@@ -162,7 +162,11 @@ def test_gradient_checkpointing_changes_no_gradient(family, ending):
         model = build(family, ending, classifier_dropout=0.0, **dropout).train()
         if checkpointing:
             model.gradient_checkpointing_enable()
+        passes = []
+        for layer in model.base_model.layers:
+            layer.in_proj.register_forward_hook(lambda *_, passes=passes: passes.append(1))
         scores(model(**case.inputs)).square().mean().backward()
+        assert len(passes) == (4 if checkpointing else 2)
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     torch.testing.assert_close(*gradients, **FLOAT32)
 

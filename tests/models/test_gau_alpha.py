@@ -132,6 +132,14 @@ def test_the_published_settings_are_the_defaults():
     assert config.query_key_dim == config.attention_key_size == 128
 
 
+def test_rates_of_dropout_are_those_of_the_configuration():
+    rates = {"attention_probs_dropout_prob": 0.2, "hidden_dropout_prob": 0.3}
+    sizes = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32}
+    model = GAUAlphaModel(GAUAlphaConfig(**sizes, attention_key_size=8, **rates))
+    assert model.embeddings.dropout.p == 0.3
+    assert [(layer.attention_dropout, layer.hidden_dropout) for layer in model.layers] == [(0.2, 0.3)] * 2
+
+
 def test_the_published_model_has_its_parameters():
     with torch.device("meta"):
         model = GAUAlphaForMaskedLM(GAUAlphaConfig())

@@ -262,6 +262,20 @@ def test_training_keeps_no_cache(family):
 
 
 @for_each_family
+def test_without_a_mask_every_token_is_real_the_padding_token_too_for_it_may_have_been_generated(family):
+    model = random_model(family)
+    input_ids = random_tokens(2, 9)
+    input_ids[0, 3] = input_ids[1, 0] = model.config.pad_token_id
+    for use_cache in (False, True):
+        found, expected, hidden = (
+            model(input_ids, attention_mask=mask, use_cache=use_cache).logits
+            for mask in (None, torch.ones_like(input_ids), (input_ids != 0).long())
+        )
+        torch.testing.assert_close(found, expected, **EXACT)
+        assert (found - hidden)[:, -1].abs().max() > 1e-3
+
+
+@for_each_family
 def test_the_loss_scores_the_next_token(family):
     model = random_model(family)
     input_ids = random_tokens(2, 6)

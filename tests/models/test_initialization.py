@@ -16,6 +16,7 @@ from flash import (
     FLASHQuadModel,
 )
 
+from every_class import FAMILIES, build
 from helpers import tiny_config
 
 LARGE_ENOUGH = {"vocab_size": 300, "hidden_size": 64, "query_key_dim": 32, "type_vocab_size": 40}
@@ -28,7 +29,7 @@ for_each_start = pytest.mark.parametrize(
         for bias, norm_type in [
             ("toeplitz", "scale_norm"),
             ("rotary_product", "layer_norm"),
-            ("toeplitz", "rms_norm"),
+            ("bucketed", "rms_norm"),
         ]
     ],
     ids=lambda settings: "-".join(settings.values()),
@@ -108,6 +109,19 @@ def test_what_a_checkpoint_lacks_starts_as_in_a_new_model(settings, tmp_path):
     assert torch.equal(model.lm_head.dense.bias, kept)
     model.lm_head.dense.bias.data.zero_()
     assert_initialized(model)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_parameter_that_a_checkpoint_lacks_is_left_as_memory_happens_to_be(family, tmp_path):
+    model = build(family, "ForMaskedLM")
+    model.config.save_pretrained(tmp_path)
+    save_file({"nothing": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    torch.use_deterministic_algorithms(True)  # fills new memory with NaN
+    try:
+        loaded = type(model).from_pretrained(tmp_path)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert [name for name, parameter in loaded.named_parameters() if not parameter.isfinite().all()] == []
 
 
 def test_the_padding_row_of_a_checkpoint_is_kept(tmp_path):

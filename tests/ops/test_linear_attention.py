@@ -170,3 +170,13 @@ def test_sequences_one_behind_the_other_have_the_sums_that_they_have_alone(causa
         counts = seen.sum(dim=1, keepdim=True).clamp(min=1) if divisor is None else divisor
         expected.append((query @ key.T * seen) @ value / counts)
     torch.testing.assert_close(found, torch.cat([found[:0], *expected]), **FLOAT64)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_sum_over_a_long_packed_sequence_may_exceed_the_range_of_half_precision(causal):
+    sequences = Sequences.rows(1, 4000, torch.device("cpu"))
+    query, key, value = (torch.full((4000, 2), number, dtype=torch.float16) for number in (1.0, 8.0, 8.0))
+    out = packed_linear_attention(query, key, value, sequences=sequences, chunk_size=1000, causal=causal)
+    # the mean of products of 64, of which 4000 are 256,000
+    expected = torch.full((3000, 2), 2 * 64.0, dtype=torch.float16)
+    torch.testing.assert_close(out[1000:], expected, rtol=4 * torch.finfo(torch.float16).eps, atol=0)

@@ -94,6 +94,17 @@ def test_a_sequence_without_a_real_token_gives_zeros_and_finite_gradients():
         assert not gradient.any()
 
 
+def test_dropout_leaves_weights_out_of_the_sums_and_the_others_make_up_for_them():
+    query, key, value, bias = random_inputs(n=20, m=30)
+    _, weights = quadratic_attention(query, key, value, bias, scale=0.5)
+    torch.manual_seed(0)
+    output, dropped = quadratic_attention(query, key, value, bias, scale=0.5, dropout=0.25)
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], weights[kept] / 0.75, **FLOAT64)
+    assert 0.65 < kept.sum() / (weights != 0).sum() < 0.85
+    torch.testing.assert_close(output, dropped @ value, **FLOAT64)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_sums_keep_the_dtype_of_the_values_and_weights_that_of_the_bias(dtype):
     query, key, value, bias = random_inputs(dtype=dtype)

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flash.ops.relative_bias import bucketed_bias, rotary_product_bias, toeplitz_bias
@@ -73,6 +73,8 @@ def test_both_vectors_of_the_rotary_product_get_a_gradient():
 
 
 @few_examples
+@example(32, 128, False, 140)  # as a configuration has them unless told otherwise
+@example(32, 128, True, 140)
 @given(st.sampled_from([4, 8, 32]), st.integers(17, 40), st.booleans(), st.integers(1, 60))
 def test_bucketed_bias_is_that_of_the_transcription(buckets, max_distance, causal, length):
     weight = normal(buckets)

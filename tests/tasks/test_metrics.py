@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from flash.tasks.examples import Answer, Entity
 from flash.tasks.metrics import (
+    choice_scores,
     classification_scores,
     entity_report,
     entity_scores,
@@ -18,9 +19,14 @@ from flash.tasks.metrics import (
 )
 
 
-def test_macro_f1_is_the_mean_over_classes():
-    scores = classification_scores(["a", "a", "b"], ["a", "b", "b"])
-    assert scores == {"accuracy": pytest.approx(2 / 3), "macro_f1": pytest.approx(2 / 3)}
+def test_macro_f1_is_the_mean_over_classes_however_rare():
+    # of a 2 / 2.5, of b and c nothing
+    scores = classification_scores(["a", "a", "a", "b"], ["a", "a", "b", "c"])
+    assert scores == {"accuracy": 0.5, "macro_f1": pytest.approx(0.8 / 3)}
+
+
+def test_a_choice_without_an_answer_counts_as_wrong():
+    assert choice_scores([1, 0, 2, 0], [1, 1, 2, -1]) == {"accuracy": 0.5}
 
 
 def test_correlations_are_those_of_scipy():

@@ -14,6 +14,7 @@ from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.errors import InputError
 from flash.models.presets import RECOMMENDED
 from flash.training.pretrain import pretrain, result_summary
+from flash.training.trainer import MaskedLMTrainer
 
 from token_folders import rows_of_text, write_token_folder
 from toy_pretraining import (
@@ -235,9 +236,20 @@ def test_the_figures_are_those_of_the_best_model_where_it_is_kept(train):
     assert "those of step 3, the best in validation" in (output_dir / "README.md").read_text(encoding="utf-8")
 
 
-def test_padding_to_the_full_length_trains_the_same(train):
+def test_padding_to_the_full_length_trains_the_same(train, monkeypatch):
+    widths = []
+    compute_loss = MaskedLMTrainer.compute_loss
+
+    def recorded(trainer, model, inputs, **options):
+        widths.append(inputs["input_ids"].shape[1])
+        return compute_loss(trainer, model, inputs, **options)
+
+    monkeypatch.setattr(MaskedLMTrainer, "compute_loss", recorded)
     _, short = train("short", max_steps=4)
+    assert min(widths) < MAX_LENGTH
+    widths.clear()
     _, full = train("full", max_steps=4, pad_to_max_length=True)
+    assert set(widths) == {MAX_LENGTH}
     for entry, expected in zip(curve(full), curve(short), strict=True):
         assert entry == pytest.approx(expected, rel=1e-4)
 
@@ -259,6 +271,12 @@ def test_an_initial_model_is_gone_on_from(train, toy_run, toy_dataset):
     assert result.metrics["eval_loss"] == pytest.approx(last["eval_loss"], rel=1e-6)
     assert not (output_dir / "model.safetensors").exists()
     assert "model  " not in result_summary(result)
+
+
+def test_another_seed_hides_other_words(train, toy_run):
+    settings = {"do_eval": True, "do_train": False, "init_model": str(toy_run), "config": None}
+    losses = [train(**settings, seed=seed)[0].metrics["eval_loss"] for seed in (7, 7, 8)]
+    assert losses[0] == losses[1] != losses[2]
 
 
 def test_an_initial_model_in_half_precision_is_trained_in_float32(train, toy_run, tmp_path):

@@ -266,6 +266,15 @@ def test_a_checkpoint_of_a_model_with_other_settings_is_refused(run, whole, tmp_
     assert "resume from" not in capsys.readouterr().out
 
 
+def test_a_checkpoint_of_another_architecture_is_refused(run, whole, tmp_path):
+    # FLASH has every setting of FLASH-Quad, and none of its weights would be found
+    config = stopped_after(3, whole, tmp_path) / "checkpoint-3" / "config.json"
+    settings = json.loads(config.read_text(encoding="utf-8")) | {"model_type": "flash", "chunk_size": MAX_LENGTH}
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(InputError, match="trained with model_type=flash, this run asks for model_type=flash_quad; "):
+        run(tmp_path)
+
+
 @pytest.mark.slow
 def test_a_run_killed_in_mid_training_ends_as_if_it_had_not_been(toy_dataset, run, tmp_path):
     changes = SETTINGS | {"max_steps": 60, "logging_steps": 1, "save_steps": 7}

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -124,11 +125,18 @@ def test_all_tokens_seen_are_counted_also_those_after_the_last_log(build_trainer
     assert trainer.tokens_seen == total("tokens", recorder.micro_batches)
 
 
-def test_tokens_per_second_are_logged_with_each_loss(build_trainer):
-    trainer = build_trainer(max_steps=4)
+def test_tokens_per_second_count_all_tokens_and_the_time_of_training_alone(build_trainer, monkeypatch):
+    seconds = [1.0]
+    monkeypatch.setattr("flash.training.trainer.time", SimpleNamespace(monotonic=lambda: sum(seconds)))
+    trainer = build_trainer(max_steps=4, eval_strategy="steps", eval_steps=2)
+    # a batch takes a second, one of validation a hundred
+    trainer.model.register_forward_hook(lambda model, *_: seconds.append(1.0 if model.training else 100.0))
+    recorder = Recorder(trainer)
     trainer.train()
-    assert all(entry["tokens_per_second"] > 0 for entry in logged(trainer, "loss"))
+    expected = [total("tokens", recorder.of_steps(first, first + 1)) / 2 for first in (1, 3)]
+    assert [entry["tokens_per_second"] for entry in logged(trainer, "loss")] == expected
     assert len(logged(trainer, "tokens_per_second")) == 2
+    assert sum(seconds) > 400
 
 
 def test_steps_in_which_nothing_is_scored_harm_nothing(build_trainer):
@@ -149,7 +157,39 @@ def test_a_run_in_which_nothing_is_scored_logs_no_accuracy(build_trainer):
     assert "eval_mlm_acc" not in trainer.evaluate()
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_process_logs_the_loss_of_its_own_tokens_though_its_gradient_is_made_larger(
+    build_trainer, monkeypatch, ranks
+):
+    # the gradients of the processes are averaged, so each trains on its loss times their number
+    trainer = build_trainer()
+    monkeypatch.setattr(type(trainer.accelerator), "num_processes", ranks)
+    batch = trainer.data_collator(trainer.train_dataset.__getitems__(range(4)))
+    own = trainer.model(**batch).loss.item()  # the mean over the scored tokens
+    scored = int((batch["labels"] != -100).sum())
+    loss = trainer.compute_loss(trainer.model, batch, num_items_in_batch=torch.tensor(3 * scored))
+    assert loss.item() == pytest.approx(own / 3 * ranks, **TOLERANCE)
+    assert trainer._train_sums[0].item() == pytest.approx(own * scored, **TOLERANCE)
+
+
 # ---- validation
+
+
+@pytest.mark.parametrize(("left", "own"), [(0, [3, 3]), (1, [1, 0]), (3, [3, 0]), (5, [3, 2])])
+def test_of_the_last_validation_batches_a_process_scores_no_row_twice(build_trainer, monkeypatch, left, own):
+    # of 6 rows for two processes so many are left, and accelerate fills them up with rows that were there before
+    trainer = build_trainer(per_device_eval_batch_size=3)
+    loader = SimpleNamespace(end_of_dataloader=True, remainder=left)
+    monkeypatch.setattr(trainer.accelerator, "gradient_state", loader)
+    for rank, rows in enumerate(own):
+        monkeypatch.setattr(type(trainer.args), "process_index", rank)
+        batch = trainer.data_collator(trainer.eval_dataset.__getitems__(range(3)))
+        expected = int((batch["labels"][:rows] != -100).sum())
+        trainer._eval_sums.zero_()
+        trainer.prediction_step(trainer.model, batch, True)
+        assert trainer._eval_sums[2] == expected
+    loader.end_of_dataloader = False
+    assert trainer._own_rows(3) == 3
 
 
 def test_validation_figures_are_those_of_all_scored_tokens_of_the_split(build_trainer):

@@ -40,7 +40,8 @@ class LengthMeasures:
         loss_change: Loss less that of the same sentences alone, in nats.
         loss_change_error: Standard error of that difference over the masked tokens; None for a single one.
         hidden_cosine: Cosine similarity of the final hidden states of the sentence's tokens to those of it alone.
-        kl_divergence: Of the predictions from those for it alone, mean over the masked tokens, in nats.
+        kl_divergence: Of the predictions for it alone from these, ``sum p_alone log(p_alone / p)``, mean over the
+            masked tokens, in nats.
         distinct_predictions: Number of different most probable tokens, over the number of masked tokens.
         distinct_alone: The same where these sentences stand alone.
     """

@@ -123,9 +123,10 @@ def test_bytes_do_not_depend_on_how_the_work_is_shared_out(
     (corpus / "c.jsonl").write_text('{"text": 1}\n{"text"\n' * 30, encoding="utf-8")
     monkeypatch.setattr(shards, "_SHARD_TOKENS", 1000)
     settings = TokenSettings(max_length=64, shuffle_seed=shuffle_seed, pack=pack)
-    prepare_tokens([corpus], tmp_path / "whole", vocab_file, settings, workers=1)
+    manifest = prepare_tokens([corpus], tmp_path / "whole", vocab_file, settings, workers=1)
     expected = without_manifest(tmp_path / "whole")
     assert len(expected) > 5
+    assert sum(shard["tokens"] for shard in manifest["shards"]) == manifest["counts"]["tokens"]
     monkeypatch.setattr(runs, "_RUN_ROWS", 10)
     monkeypatch.setattr(runs, "BATCH_ROWS", 3)
     for range_bytes in (700, 5000):
