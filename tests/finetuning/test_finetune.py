@@ -5,7 +5,7 @@ import logging
 import shutil
 
 import pytest
-from transformers import pipeline
+from transformers import AutoConfig, pipeline
 
 import flash  # noqa: F401
 from flash.errors import InputError
@@ -101,16 +101,20 @@ def test_predictions_do_not_depend_on_the_batch(study, tmp_path):
     assert predictions[0] == predictions[1]
 
 
+@pytest.mark.parametrize("study", ["classification", "pair", "entities"], indirect=True)
 def test_the_pipelines_of_transformers_know_the_labels(study):
     kind, _, found = study
-    if kind == "classification":
-        (answer,) = pipeline("text-classification", model=str(found.folder))(
-            ["妈妈在厨房里苹果很好" * 20], truncation=True
-        )
-        assert answer["label"] in ("food", "place")
-    elif kind == "entities":
-        tagger = pipeline("token-classification", model=str(found.folder), aggregation_strategy="simple")
-        assert {entity["entity_group"] for entity in tagger("妈妈在厨房里苹果很好")} <= {"food", "place"}
+    text = "妈妈在厨房里苹果很好"
+    if kind == "entities":
+        tokens = pipeline("token-classification", model=str(found.folder), ignore_labels=[])(text)
+        assert [token["word"] for token in tokens] == list(text)
+        tags = {f"{place}-{label}" for place in "BI" for label in ("food", "place")} | {"O"}
+        assert {token["entity"] for token in tokens} <= tags
+        assert set(AutoConfig.from_pretrained(found.folder).label2id) == tags
+    else:
+        classify = pipeline("text-classification", model=str(found.folder), top_k=None, truncation=True)
+        (answers,) = classify([{"text": text, "text_pair": "苹果"} if kind == "pair" else text * 20])
+        assert {answer["label"] for answer in answers} == ({"0", "1"} if kind == "pair" else {"food", "place"})
 
 
 def test_the_packaged_model_makes_a_folder_for_the_pipeline(tmp_path):
