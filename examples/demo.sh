@@ -10,7 +10,7 @@ SENTENCE='天气预报说今天的天[MASK]很好，那么我[MASK]一起去公�
 step() { printf '\n== %s\n' "$1"; shift; printf '   %s\n' "$*"; "$@"; }
 
 step "the small Chinese model that comes with the package" \
-    "$BIN/flashquad" fill-mask "用户可以在终[MASK]中运行这个命令。" "本法自公布之日起[MASK]行。" "$SENTENCE"
+    "$BIN/flashquad" fill-mask "今天的天[MASK]很好" "用户可以在终[MASK]中运行这个命令。" "本法自公布之日起[MASK]行。" "$SENTENCE"
 step "1/4 a character vocabulary from the embedded corpus" \
     "$BIN/flashquad" tokenizer --output "$RUN/tokenizer" --vocab-size 4000 --overwrite
 step "2/4 text -> tokens with the starts of words" \
