@@ -179,7 +179,7 @@ def test_each_blank_of_chid_is_asked_for_by_itself():
         ("choice", {"context": "甲", "question": "？", "candidates": ["乙", "丙"], "answer": 2}, "unknown_label"),
         ("choice", {"context": "甲", "question": "？", "candidates": ["乙", "丙"], "answer": "丁"}, "unknown_label"),
         ("chid", {"content": "没有空", "candidates": ["甲", "乙"], "answer": 0}, "broken_row"),
-        ("chid", {"content": [1, None], "candidates": ["甲", "乙"]}, "broken_row"),
+        ("chid", {"content": [1], "candidates": ["甲", "乙"]}, "broken_row"),
         ("chid", {"content": ["果\ud83d#idiom#"], "candidates": ["甲", "乙"]}, "broken_text"),
         ("c3", {"context": ["果\ud83d"], "qas": []}, "broken_text"),
         ("c3", {"context": ["甲", None], "qas": []}, "no_text"),
