@@ -55,6 +55,7 @@ def test_no_weight_is_lost_or_infinite():
     ("text", "answer"),
     [
         ("今天的天[MASK]很好", "气"),
+        ("天气预报说今天的天[MASK]很好。", "气"),
         ("中华人民[MASK]和国", "共"),
         ("本法自公布之日起[MASK]行。", "施"),
         ("用户可以在终[MASK]中运行这个命令。", "端"),

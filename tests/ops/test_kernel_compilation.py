@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("triton", reason="the kernels need triton")
+triton = pytest.importorskip("triton", reason="the kernels need triton")
+# the compiler of Triton 3.6 spills more: in half precision up to 32 bytes a thread for Hopper, 240 for Ampere
+EARLIER_COMPILER = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7)
+MOST_STACK_BYTES = {"90": 32, "80": 256} if EARLIER_COMPILER else {"90": 0, "80": 128}
 
 
 def resources(*arguments):
@@ -22,7 +25,7 @@ def resources(*arguments):
     return lines
 
 
-def assert_within_promise(lines, *, most_stack_bytes=32):
+def assert_within_promise(lines, *, most_stack_bytes=MOST_STACK_BYTES["90"]):
     for line in lines:
         assert line["shared_kib"] <= line["promised_kib"], line
         # exact float32 products run elsewhere, and may spill a few registers there
@@ -53,10 +56,10 @@ def test_causal_kernels_of_widths_that_no_tile_divides_take_no_more_memory():
 
 
 @pytest.mark.slow
-def test_all_tilings_compile_for_hopper_and_spill_at_most_8_registers():
+def test_all_tilings_compile_for_hopper_without_spilling_in_half_precision():
     assert_within_promise(resources("90"))
 
 
 @pytest.mark.slow
-def test_all_tilings_compile_for_ampere_and_spill_at_most_64_registers():
-    assert_within_promise(resources("80"), most_stack_bytes=256)
+def test_all_tilings_compile_for_ampere_and_spill_at_most_32_registers():
+    assert_within_promise(resources("80"), most_stack_bytes=MOST_STACK_BYTES["80"])
