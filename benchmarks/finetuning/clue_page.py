@@ -12,6 +12,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # the harness of the other benchmarks
 
+from flash.errors import InputError
+
 from clue_runs import read_records
 from clue_tables import TABLES
 from generated_page import DOCS, fill_tables, write_or_compare
@@ -25,8 +27,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     arguments = parser.parse_args()
-    text = fill_tables(PAGE.read_text(encoding="utf-8"), TABLES, read_records(RECORDS))
-    return write_or_compare(PAGE, text, check=arguments.check)
+    try:
+        text = fill_tables(PAGE.read_text(encoding="utf-8"), TABLES, read_records(RECORDS))
+        return write_or_compare(PAGE, text, check=arguments.check)
+    except (InputError, OSError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -36,9 +36,9 @@ def main() -> None:
     logging.getLogger("flash").setLevel(logging.ERROR)  # each run says it again
     try:
         records = read_records(arguments.results)
-    except InputError as error:
+        runs = [run for run in plan(arguments) if run not in records]
+    except (InputError, OSError) as error:
         sys.exit(str(error))
-    runs = [run for run in plan(arguments) if run not in records]
     failed = 0
     for number, run in enumerate(runs, start=1):
         shown = " ".join(run.command(model=run.contestant, clue="clue")[2:])
@@ -89,8 +89,10 @@ def parse() -> argparse.Namespace:
     known = packaged_tasks()
     folders = sorted(path.name for path in arguments.clue.glob("*") if path.is_dir())
     there = [name for name in folders if TASK_OF_FOLDER.get(name, name) in known]
+    if not there:
+        parser.error(f"--clue {arguments.clue}: no folder of a task is there, such as {arguments.clue / 'tnews'}")
     if unknown := sorted({*(arguments.tasks or [])} - {*there}):
-        parser.error(f"--tasks {unknown[0]}: {arguments.clue} has {', '.join(there) or 'no folder of a task'}")
+        parser.error(f"--tasks {unknown[0]}: {arguments.clue} has {', '.join(there)}")
     arguments.tasks = arguments.tasks or there
     return arguments
 

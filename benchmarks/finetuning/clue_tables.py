@@ -9,6 +9,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1]))  # the harness of the other benchmarks
 
+from flash.errors import InputError
 from flash.finetuning.baselines.entities import DICTIONARY
 from flash.finetuning.baselines.found import MAJORITY, TFIDF
 from flash.finetuning.baselines.reading import FIRST, LIKEST
@@ -48,13 +49,13 @@ def summarize(records: Records, split: str) -> dict[str, dict[str, Entry]]:
         ``{folder: {column: entry}}``, both in the order of the records.
 
     Raises:
-        ValueError: A task has records with different numbers of training rows, which cannot be compared.
+        InputError: A task has records with different numbers of training rows, which cannot be compared.
     """
     found: dict[str, dict[str, Entry]] = {}
     for folder in dict.fromkeys(run.folder for run in records):
         of_task = {run: record for run, record in records.items() if run.folder == folder}
         if len({run.max_train_rows for run in of_task}) > 1:
-            raise ValueError(f"{folder}: records with different --max-train-rows; keep them in files of their own")
+            raise InputError(f"{folder}: records with different --max-train-rows; keep them in files of their own")
         row: dict[str, Entry] = {}
         for record in (record for run, record in of_task.items() if run.contestant == BASELINES):
             for name, scores in record["baselines"].items():
@@ -131,15 +132,23 @@ def commands(records: Records) -> str:
     for folder, row in found.items():
         for entry in row.values():
             if entry.runs:
-                first = entry.runs[0]
                 of_runs = [records[run] for run in entry.runs]
                 seconds = mean_and_spread([record["seconds"] for record in of_runs])["mean"]
                 lines.append(f"# {folder}: {plus_minus(entry.score)}, {seconds:,.0f} s a run")
-                typed = first.command(model=first.contestant, clue="clue", seeds=len(entry.runs))
-                lines.append(shlex.join(typed))
+                lines += [shlex.join(typed) for typed in _typed(entry.runs)]
     machines = sorted({record["machine"] for record in records.values()})
     listing = "\n".join(["```bash", *lines, "```", "", *(f"Machine: {name}." for name in machines)])
     return listing if lines else NO_RECORD
+
+
+def _typed(runs: tuple[Run, ...]) -> list[list[str]]:
+    """Type the runs of a cell: one command where ``--seeds`` repeats them, or else one each."""
+    first = runs[0]
+    # with --seeds all runs get the rows that the first seed draws; here each seed has drawn its own
+    at_once = first.max_train_rows is None and [run.seed for run in runs] == [first.seed + i for i in range(len(runs))]
+    if at_once:
+        return [first.command(model=first.contestant, clue="clue", seeds=len(runs))]
+    return [run.command(model=run.contestant, clue="clue") for run in runs]
 
 
 TABLES: dict[str, Callable[[Records], str]] = {

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import clue_page
 import clue_study
 from clue_page import PAGE, RECORDS
 from clue_runs import BASELINES, Run, read_records
@@ -71,6 +72,14 @@ def test_a_cell_is_the_best_rate_of_most_seeds_and_its_command_repeats_it():
     assert "- **ours**: above *most frequent* on 1 of 1, above *n-grams, dictionary* on 0 of 1" in verdict
 
 
+@pytest.mark.parametrize(("seeds", "rows"), [((2022, 2023), 10), ((2022, 2024), None)])
+def test_runs_that_one_command_would_not_repeat_have_one_each(seeds, rows):
+    # `finetune --seeds` draws rows once, by its first seed, and counts the seeds up from it
+    records = dict(record("tnews", "ours", 0.4, seed=seed, max_train_rows=rows) for seed in seeds)
+    commands = [line for line in TABLES["clue-commands"](records).splitlines() if line.startswith("flashquad")]
+    assert [command.partition("--seed ")[2] for command in commands] == [str(seed) for seed in seeds]
+
+
 def test_without_records_every_table_says_so():
     assert {table({}) for table in TABLES.values()} == {NO_RECORD}
 
@@ -132,6 +141,32 @@ def test_a_folder_that_is_no_task_is_named(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         clue_study.main()
     assert "--tasks tnewz" in capsys.readouterr().err
+
+
+def test_a_place_without_tasks_is_no_finished_study(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["clue_study.py", "--clue", str(tmp_path / "cleu"), "--results", "r.jsonl"])
+    with pytest.raises(SystemExit) as stop:
+        clue_study.main()
+    assert stop.value.code == 2
+    assert "cleu: no folder of a task is there" in capsys.readouterr().err
+
+
+def test_a_task_without_its_file_is_named_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "tnews").mkdir()
+    given = ["clue_study.py", "--clue", str(tmp_path), "--results", "r.jsonl", "--model", "m=m", "--least-steps", "9"]
+    monkeypatch.setattr(sys, "argv", given)
+    with pytest.raises(SystemExit, match=r"tnews has no train\.json"):
+        clue_study.main()
+
+
+def test_a_page_names_a_damaged_record(tmp_path, monkeypatch, capsys):
+    (tmp_path / "runs.jsonl").write_text("{half\n", encoding="utf-8")
+    monkeypatch.setattr(clue_page, "RECORDS", tmp_path / "runs.jsonl")
+    monkeypatch.setattr(sys, "argv", ["clue_page.py", "--check"])
+    with pytest.raises(SystemExit) as stop:
+        clue_page.main()
+    assert stop.value.code == 2
+    assert "runs.jsonl:1: no record of a run" in capsys.readouterr().err
 
 
 def test_a_fine_tuning_study_names_a_damaged_record(tmp_path, monkeypatch):
