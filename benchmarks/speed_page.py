@@ -38,7 +38,7 @@ def section(name: str) -> str:
     folder = result_folders()[name]
     results = read_results(folder)
     environment = json.loads((folder / NUMBERS_FILE).read_text(encoding="utf-8"))["environment"]
-    parts = [describe(environment)]
+    parts = [f"{describe(environment)} {commits(results)}"]
     if results.timings:
         parameters = {row.parsed.family: row.parameters for row in results.timings}
         parts.append(f"Parameters: {', '.join(f'{family} {count:,}' for family, count in parameters.items())}.")
@@ -60,7 +60,14 @@ def describe(environment: dict) -> str:
         machine = f"{environment['device']} ({environment['device_memory_gib']} GiB), CUDA {environment['cuda']}"
     versions = ", ".join(f"{name} {environment[name]}" for name in ("torch", "transformers", "triton", "python"))
     setting = f"; with `{variables}`" if (variables := environment.get("variables")) else ""
-    return f"{machine}; PyTorch threads: {environment['threads']}; {versions}{setting}; commit {environment['commit']}."
+    return f"{machine}; PyTorch threads: {environment['threads']}; {versions}{setting}."
+
+
+def commits(results: Results) -> str:
+    """Name the commits of the rows: a folder that was gone on with has rows of several."""
+    kinds = {"times": results.timings, "memory": results.memories, "padding": results.paddings}
+    found = {kind: ", ".join(dict.fromkeys(row.commit for row in rows)) for kind, rows in kinds.items()}
+    return f"Commits: {'; '.join(f'{kind} {names}' for kind, names in found.items() if names)}."
 
 
 def fill(text: str) -> str:

@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-from speed_page import DOCS, PAGE, describe, fill, result_folders
+from flash.benchmarking.benchmark import read_results
+
+from speed_page import DOCS, PAGE, describe, fill, result_folders, section
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +33,17 @@ def test_a_number_that_was_changed_by_hand_is_written_anew(text):
 
 def test_a_gpu_is_described_by_its_own_memory():
     environment = {"device": "a GPU", "device_type": "cuda", "device_memory_gib": 80.0, "cuda": "13.0", "threads": 8}
-    versions = {"torch": "2", "transformers": "5", "triton": "3", "python": "3.11", "commit": "abc", "cores": 8}
+    versions = {"torch": "2", "transformers": "5", "triton": "3", "python": "3.11", "cores": 8}
     assert describe(environment | versions).startswith("a GPU (80.0 GiB), CUDA 13.0; PyTorch threads: 8; torch 2, ")
 
 
 def test_the_allocator_s_settings_are_named():
-    versions = {"torch": "2", "transformers": "5", "triton": "3", "python": "3.11", "commit": "abc", "cores": 2}
+    versions = {"torch": "2", "transformers": "5", "triton": "3", "python": "3.11", "cores": 2}
     environment = {"device": "a CPU", "device_type": "cpu", "threads": 2, "variables": "MALLOC_MMAP_MAX_=0"}
-    assert describe(environment | versions).endswith("python 3.11; with `MALLOC_MMAP_MAX_=0`; commit abc.")
+    assert describe(environment | versions).endswith("python 3.11; with `MALLOC_MMAP_MAX_=0`.")
+
+
+def test_the_commits_that_are_named_are_those_of_the_rows():
+    for name, folder in result_folders().items():
+        (line,) = (line for line in section(name).splitlines() if "ommit" in line)
+        assert all(row.commit in re.split("[ ,;.]+", line) for row in read_results(folder).points)
