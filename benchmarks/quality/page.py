@@ -3,6 +3,7 @@
     python benchmarks/quality/page.py           # writes, seconds
     python benchmarks/quality/page.py --check   # exit code 1 if a table is not what the records give
 
+A run does not say what text it saw: records of another text belong into a file of their own, `--results`.
 A table stands between `<!-- table NAME -->` and `<!-- end -->`.
 """
 
@@ -54,11 +55,12 @@ def main() -> int:
     """Write or check the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    parser.add_argument("--results", type=Path, default=RECORDS, help="JSON lines that study.py added to")
     arguments = parser.parse_args()
     try:
-        records = read_records(RECORDS)
+        records = read_records(arguments.results)
         if not records:
-            raise InputError(f"{RECORDS} holds no records, and the tables would be empty; run study.py first")
+            raise InputError(f"{arguments.results} holds no records, and the tables would be empty; run study.py first")
         text = fill_tables(PAGE.read_text(encoding="utf-8"), TABLES, records)
         if not arguments.check:
             draw(records)

@@ -11,7 +11,9 @@ import page
 from figures import looks
 from generated_page import fill_tables
 from page import DOCS, PAGE, RECORDS
-from runs import read_records
+from run_records import append_record
+from runs import Run, read_records
+from studies import MUON_RATES, STEPS
 from tables import TABLES
 
 
@@ -51,6 +53,17 @@ def test_a_page_without_records_is_left_as_it_is(tmp_path, monkeypatch, capsys):
     assert stop.value.code == 2
     assert "runs.jsonl holds no records" in capsys.readouterr().err
     assert "numbers" in page.PAGE.read_text(encoding="utf-8")
+
+
+def test_a_page_can_be_of_another_text(tmp_path, monkeypatch, capsys):
+    run = Run("flash-quad", "3M", MUON_RATES[0], seed=0, steps=STEPS)
+    numbers = {"loss": 4.321, "accuracy": 0.25, "seconds": 1.0, "parameters": 2_640_000}
+    append_record(tmp_path / "runs.jsonl", {"run": run.to_dict(), **numbers})
+    monkeypatch.setattr(page, "PAGE", tmp_path / "quality.md")
+    monkeypatch.setattr(sys, "argv", ["page.py", "--check", "--results", str(tmp_path / "runs.jsonl")])
+    page.PAGE.write_text("<!-- table comparison-3M -->\n<!-- end -->\n", encoding="utf-8")
+    assert page.main() == 1
+    assert "+| FLASH-Quad | 2.64 M | Muon | 0.02 | 4.321 | 25.00 | 1 | 1 |\n" in capsys.readouterr().out
 
 
 def test_a_mark_of_no_table_is_named():
