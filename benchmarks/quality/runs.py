@@ -211,7 +211,7 @@ class _StudyTrainer(MaskedLMTrainer):
     """Validates everybody on the same masks, 15 % of the words, whatever the seed and share of training."""
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Mask as no training seed does."""
+        """Mask alike, whatever the seed of training."""
         training_collator = self.data_collator
         self.data_collator = WholeWordMaskCollator(self.processing_class, seed=VALIDATION_SEED)
         self._eval_dataloaders: dict = {}
