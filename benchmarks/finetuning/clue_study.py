@@ -12,6 +12,7 @@ import logging
 import math
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # the harness of the other benchmarks
@@ -98,40 +99,50 @@ def parse() -> argparse.Namespace:
 
 
 def plan(arguments: argparse.Namespace) -> list[Run]:
-    """List all runs: of each task the baselines, then seed by seed every model at every learning rate."""
-    rows = {"max_train_rows": arguments.max_train_rows}
-    runs = [Run(folder, BASELINES, FIRST_SEED, **rows) for folder in arguments.tasks]
+    """List all runs: seed by seed the baselines of each task, then every model at every learning rate.
+
+    There is no chance in the baselines but for the rows that a seed draws; without a draw they are scored once.
+    """
     contestants = [(name, scratch) for name in arguments.models for scratch in (False, True)]
+    contestants = [(name, scratch) for name, scratch in contestants if not scratch or name in arguments.from_scratch]
     epochs = {folder: epochs_of(folder, arguments) for folder in arguments.tasks}
-    return runs + [
-        Run(
-            folder,
-            name,
-            seed,
-            rate,
-            epochs[folder],
-            from_scratch=scratch,
-            flags=("--bf16",) if arguments.bf16 else (),
-            **rows,
-        )
-        for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds)
-        for folder in arguments.tasks
-        for name, scratch in contestants
-        if not scratch or name in arguments.from_scratch
-        for rate in arguments.learning_rates
-    ]
+    rows = {"max_train_rows": arguments.max_train_rows}
+    flags = ("--bf16",) if arguments.bf16 else ()
+    runs = []
+    for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds):
+        for folder in arguments.tasks:
+            if seed == FIRST_SEED or draws_rows(folder, arguments):
+                runs.append(Run(folder, BASELINES, seed, **rows))
+        runs += [
+            Run(folder, name, seed, rate, epochs[folder], from_scratch=scratch, flags=flags, **rows)
+            for folder in arguments.tasks
+            for name, scratch in contestants
+            for rate in arguments.learning_rates
+        ]
+    return runs
+
+
+def draws_rows(folder: str, arguments: argparse.Namespace) -> bool:
+    """Tell whether each seed trains on rows of its own."""
+    return arguments.max_train_rows is not None and count_rows(arguments.clue, folder) > arguments.max_train_rows
 
 
 def epochs_of(folder: str, arguments: argparse.Namespace) -> float:
     """Give small tasks as many epochs as ``--least-steps`` takes."""
     if not arguments.least_steps:
         return arguments.epochs
-    path = find_file(arguments.clue / folder, "train")
-    if path is None:
-        raise InputError(f"{arguments.clue / folder} has no train.json, .csv, ...")
-    count = len(load_split(path, load_task(TASK_OF_FOLDER.get(folder, folder))).examples)
+    count = count_rows(arguments.clue, folder)
     steps = math.ceil(min(count, arguments.max_train_rows or count) / ROWS_A_STEP)
     return max(arguments.epochs, float(math.ceil(arguments.least_steps / steps)))
+
+
+@cache
+def count_rows(clue: Path, folder: str) -> int:
+    """Count the training rows of a task that can be used."""
+    path = find_file(clue / folder, "train")
+    if path is None:
+        raise InputError(f"{clue / folder} has no train.json, .csv, ...")
+    return len(load_split(path, load_task(TASK_OF_FOLDER.get(folder, folder))).examples)
 
 
 if __name__ == "__main__":

@@ -57,10 +57,8 @@ def summarize(records: Records, split: str) -> dict[str, dict[str, Entry]]:
         if len({run.max_train_rows for run in of_task}) > 1:
             raise InputError(f"{folder}: records with different --max-train-rows; keep them in files of their own")
         row: dict[str, Entry] = {}
-        for record in (record for run, record in of_task.items() if run.contestant == BASELINES):
-            for name, scores in record["baselines"].items():
-                if split in scores:
-                    row[COLUMN_OF[name]] = Entry(mean_and_spread([scores[split][record["metric"]]]))
+        for name, values in _of_baselines(of_task, split).items():
+            row[name] = Entry(mean_and_spread(values))
         for column, settings in _by_column(of_task).items():
             best = max(settings, key=lambda runs: (len(runs), _mean(of_task, runs, "dev")))
             if all(split in of_task[run]["scores"] for run in best):
@@ -69,6 +67,15 @@ def summarize(records: Records, split: str) -> dict[str, dict[str, Entry]]:
         if row:
             found[folder] = row
     return found
+
+
+def _of_baselines(of_task: Records, split: str) -> dict[str, list[float]]:
+    columns: dict[str, list[float]] = {}
+    for run in sorted((run for run in of_task if run.contestant == BASELINES), key=lambda run: run.seed):
+        for name, scores in of_task[run]["baselines"].items():
+            if split in scores:
+                columns.setdefault(COLUMN_OF[name], []).append(scores[split][of_task[run]["metric"]])
+    return columns
 
 
 def _by_column(of_task: Records) -> dict[str, list[tuple[Run, ...]]]:

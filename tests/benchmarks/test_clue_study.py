@@ -34,10 +34,15 @@ def record(folder, contestant, dev, seed=2022, **changes):
     }
 
 
+def baselines_record(folder, simplest, n_grams, seed=2022):
+    run = Run(folder, BASELINES, seed)
+    scores = {"most frequent": simplest, "character n-grams (TF-IDF)": n_grams}
+    found = {name: {"dev": {"accuracy": score}} for name, score in scores.items()}
+    facts = {"run": run.to_dict(), "metric": "accuracy", "baselines": found, "rows": {"train": 40}, "machine": "M"}
+    return run, facts
+
+
 def some_records():
-    base = Run("tnews", BASELINES, 2022)
-    found = {"most frequent": {"dev": {"accuracy": 0.1}}, "character n-grams (TF-IDF)": {"dev": {"accuracy": 0.5}}}
-    of_base = {"run": base.to_dict(), "metric": "accuracy", "baselines": found, "rows": {"train": 40}, "machine": "M"}
     entries = [
         record("tnews", "ours", 0.4),
         record("tnews", "ours", 0.6, seed=2023),
@@ -47,7 +52,7 @@ def some_records():
         record("tnews", "ours", 0.2, from_scratch=True),
         record("c3", "ours", 0.8),
     ]
-    return {base: of_base} | dict(entries)
+    return dict([baselines_record("tnews", 0.1, 0.5), *entries])
 
 
 def test_the_tables_of_the_page_are_what_the_records_give():
@@ -78,6 +83,13 @@ def test_runs_that_one_command_would_not_repeat_have_one_each(seeds, rows):
     records = dict(record("tnews", "ours", 0.4, seed=seed, max_train_rows=rows) for seed in seeds)
     commands = [line for line in TABLES["clue-commands"](records).splitlines() if line.startswith("flashquad")]
     assert [command.partition("--seed ")[2] for command in commands] == [str(seed) for seed in seeds]
+
+
+def test_baselines_are_averaged_over_the_rows_that_the_seeds_drew():
+    records = dict([baselines_record("tnews", 0.1, 0.7, seed=2023), baselines_record("tnews", 0.1, 0.5)])
+    of_task = summarize(records, "dev")["tnews"]
+    assert of_task["n-grams, dictionary"].score["values"] == [0.5, 0.7]
+    assert "| 0.1000 ± 0.0000 | **0.6000 ± 0.1414** |" in TABLES["clue-dev"](records)
 
 
 def test_without_records_every_table_says_so():
@@ -126,7 +138,11 @@ def test_a_study_runs_what_is_missing_and_nothing_twice(tmp_path, monkeypatch, c
     assert not list((tmp_path / "work").iterdir())
     capsys.readouterr()
     study("--seeds", "2", "--dry-run")
-    assert capsys.readouterr().out.count("\n") == 2 + 1 + 4  # seed 2 of tnews, all of cluener
+    missing = capsys.readouterr().out
+    assert missing.count("\n") == 3 + 6  # seed 2 of tnews, all of cluener
+    assert missing.count("tnews: baselines") == 1  # of the rows that seed 2 draws
+    study("--seeds", "2", "--dry-run", "--max-train-rows", "99")
+    assert capsys.readouterr().out.count("baselines") == 2  # all rows are the same rows
     study("--seeds", "1", "--tasks", "tnews")
     assert results.read_text(encoding="utf-8") == first
     table = TABLES["clue-dev"](read_records(results))
