@@ -38,7 +38,7 @@ def section(name: str) -> str:
     folder = result_folders()[name]
     results = read_results(folder)
     environment = json.loads((folder / NUMBERS_FILE).read_text(encoding="utf-8"))["environment"]
-    parts = [f"{describe(environment)} {commits(results)}"]
+    parts = [f"{describe(environment)}\n{commits(results)}"]
     if results.timings:
         parameters = {row.parsed.family: row.parameters for row in results.timings}
         parts.append(f"Parameters: {', '.join(f'{family} {count:,}' for family, count in parameters.items())}.")
