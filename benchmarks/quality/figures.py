@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from contestants import CONTESTANTS
 from summary import Tuned
 
 STYLES = ("-", "-", "--", "-.", ":", "-", "--", "-.")
@@ -22,12 +23,18 @@ def looks() -> Iterator[tuple[str, str]]:
             yield _ORDER[(_ORDER.index(style) + turn) % len(_ORDER)], colour
 
 
+def look_of_contestant(name: str) -> tuple[str, str]:
+    """Give a contestant the same style and colour in each figure, whoever else is in it."""
+    return dict(zip(CONTESTANTS, looks(), strict=False))[name]
+
+
 def draw_curves(contestants: Sequence[Tuned], path: Path, *, from_loss: float | None = None) -> None:
     """Draw validation loss against tokens and against seconds of one core: the mean of the seeds, and each seed."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 2, sharey=True)
-    for contestant, (style, colour) in zip(contestants, looks(), strict=False):
+    for contestant in contestants:
+        style, colour = look_of_contestant(contestant.runs[0].contestant)
         curves = [record["curve"] for record in contestant.records]
         for axes, name, unit in zip(panels, ("tokens", "seconds"), (1e-6, 1.0), strict=True):
             for curve in curves:
@@ -65,7 +72,8 @@ def draw_sweeps(contestants: Sequence[Tuned], path: Path) -> None:
     figure = Figure(figsize=(6.5, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for contestant, (style, colour) in zip(contestants, looks(), strict=False):
+    for contestant in contestants:
+        style, colour = look_of_contestant(contestant.runs[0].contestant)
         axes.plot(
             list(contestant.sweep),
             list(contestant.sweep.values()),

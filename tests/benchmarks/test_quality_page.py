@@ -8,7 +8,8 @@ import pytest
 from flash.errors import InputError
 
 import page
-from figures import looks
+from contestants import CONTESTANTS
+from figures import look_of_contestant, looks
 from generated_page import fill_tables
 from page import DOCS, PAGE, RECORDS
 from run_records import append_record
@@ -41,6 +42,10 @@ def test_a_table_that_was_changed_by_hand_is_written_anew(text):
 def test_no_two_lines_of_a_figure_look_the_same():
     drawn = list(looks())
     assert len(drawn) == len(set(drawn)) == 32
+
+
+def test_each_contestant_has_a_look_of_its_own():
+    assert len({look_of_contestant(name) for name in CONTESTANTS}) == len(CONTESTANTS)
 
 
 def test_a_page_without_records_is_left_as_it_is(tmp_path, monkeypatch, capsys):
