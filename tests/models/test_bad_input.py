@@ -109,6 +109,9 @@ BAD_SETTINGS = [
 )
 def test_a_configuration_that_no_model_can_have_is_refused(family, changes, parts):
     assert_holds(refusal_of(config_of, family, **changes), parts)
+    # nor may settings over those of a folder make it
+    config = config_of(family)
+    assert_holds(refusal_of(config.from_dict, config.to_dict(), **changes), parts)
 
 
 @for_each_gated_family
@@ -256,6 +259,9 @@ def test_a_cache_is_refused_while_layers_are_recomputed(family):
     model.gradient_checkpointing_enable()
     message = refusal_of(model, IDS, past_key_values=cache)
     assert_holds(message, ["past_key_values", "gradient checkpointing recomputes layers"])
+    # a user of generate passed none
+    assert_holds(refusal_of(model.generate, IDS, max_new_tokens=2), ["model.eval()", "use_cache=False"])
+    assert model.generate(IDS, max_new_tokens=2, use_cache=False).shape == (2, 7)
 
 
 @for_each_gated_family

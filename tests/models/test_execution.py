@@ -197,6 +197,14 @@ def test_what_a_graph_of_flash_cannot_know_is_named(length, batch, message, monk
         model(random_tokens(1, length), **batch)
 
 
+@pytest.mark.parametrize("model_class", [FLASHQuadModel, FLASHModel, GAUAlphaModel])
+def test_a_trace_that_would_keep_the_padding_of_its_example_is_refused(model_class):
+    model = model_class(model_class.config_class(vocab_size=20, hidden_size=16, num_hidden_layers=1)).eval()
+    tokens = random_tokens(2, 5)
+    with pytest.raises(InputError, match=r"torch\.jit\.trace would keep the padding.*; use torch\.export"):
+        torch.jit.trace(model, (tokens, torch.ones_like(tokens)), strict=False)
+
+
 def test_graphs_are_few_over_many_lengths():
     script = Path(__file__).with_name("compile_lengths.py")
     ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)

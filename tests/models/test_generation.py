@@ -222,6 +222,16 @@ def test_what_cannot_forget_says_so(family, reason):
 
 
 @for_each_family
+def test_a_cache_that_would_not_be_offloaded_is_refused(family):
+    # it is read and written by the layers themselves, past the methods that move it
+    model = random_model(family)
+    with pytest.raises(ValueError, match="stays on its device: leave out offloading"):
+        model.generate(random_tokens(1, 5), cache_implementation="offloaded", max_new_tokens=2)
+    with pytest.raises(ValueError, match="stays on its device"):
+        model(random_tokens(1, 5), past_key_values=DynamicCache(offloading=True))
+
+
+@for_each_family
 def test_embeddings_as_a_prompt_are_continued_too(family):
     model = random_model(family)
     input_ids = random_tokens(2, 7)

@@ -180,6 +180,26 @@ def test_a_problem_that_there_is_not_is_refused():
         flash.FLASHConfig(problem_type="ranking")
 
 
+def test_so_is_one_that_is_set_over_a_folder_or_later(tmp_path):
+    model = build("FLASH", "ForSequenceClassification")
+    model.save_pretrained(tmp_path)
+    message = r"problem_type must be one of .*multi_label_classification, got 'multi_label'"
+    with pytest.raises(InputError, match=message):
+        type(model).from_pretrained(tmp_path, problem_type="multi_label")
+    model.config.problem_type = "multi_label"
+    with pytest.raises(InputError, match=message):
+        model(random_tokens(2, 5), labels=torch.ones(2, 3))
+
+
+def test_integers_for_several_labels_are_refused_and_decide_nothing():
+    model = build("FLASH", "ForSequenceClassification")
+    inputs, labels = random_tokens(2, 5), torch.tensor([[1, 0, 1], [0, 0, 1]])
+    with pytest.raises(InputError, match=r"labels of shape \(2, 3\) are integers.* give floats, or problem_type='"):
+        model(inputs, labels=labels)
+    loss = model(inputs, labels=labels.float()).loss
+    torch.testing.assert_close(loss, F.binary_cross_entropy_with_logits(model(inputs).logits, labels.float()))
+
+
 @pytest.mark.parametrize("family", sorted({family for family, ending in CLASSES if ending == "ForCausalLM"}))
 def test_labels_need_all_logits_and_no_cache(family):
     model = build(family, "ForCausalLM")

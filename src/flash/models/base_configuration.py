@@ -44,7 +44,10 @@ class BaseConfiguration(HubCodeConfigMixin, PreTrainedConfig):
                 f"the folder holds a model of type {held!r}, not {cls.model_type!r}: its weights would not be used. "
                 "Load it with the class of its type, or with AutoConfig and AutoModel..., which find it"
             )
-        return super().from_dict(config_dict, **kwargs)
+        made = super().from_dict(config_dict, **kwargs)
+        # what was given over the dictionary was set one by one, past the checks of the constructor
+        (made[0] if isinstance(made, tuple) else made).check_settings()
+        return made
 
     def check_at_least_one(self, *names: str) -> None:
         """Refuse sizes below 1."""
@@ -59,8 +62,8 @@ class BaseConfiguration(HubCodeConfigMixin, PreTrainedConfig):
             if value is not None and not 0.0 <= value < 1.0:
                 raise InputError(f"{name} must be at least 0 and below 1, got {value}")
 
-    def check_common(self) -> None:
-        """Check the settings that every architecture has under the same name."""
+    def check_settings(self) -> None:
+        """Refuse values that no model can have; call it after a setting was changed."""
         self.check_at_least_one("vocab_size", "hidden_size", "num_hidden_layers", "type_vocab_size")
         self.check_probability("classifier_dropout")
         if not 0.0 <= self.initializer_range < math.inf:

@@ -188,6 +188,10 @@ def prepare_cache(cache: Cache | None, layers: list[CacheLayer], batch_size: int
         raise InputError(
             f"past_key_values must be a DynamicCache, got {type(cache).__name__}; leave cache_implementation out"
         )
+    if cache.offloading:
+        raise InputError(
+            "the cache of this model stays on its device: leave out offloading=True (cache_implementation='offloaded')"
+        )
     if not cache.layers or not all(isinstance(layer, kind) for layer in cache.layers):
         if cache.layers and cache.get_seq_length() > 0:
             raise InputError(

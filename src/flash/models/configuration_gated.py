@@ -96,7 +96,7 @@ class GatedAttentionConfig(BaseConfiguration):
 
     def check_settings(self) -> None:
         """Refuse values that no model can have; call it after a setting was changed."""
-        self.check_common()
+        super().check_settings()
         self.check_at_least_one("max_position_embeddings", "query_key_dim")
         self.check_probability("dropout")
         if not (math.isfinite(self.expansion_factor) and self.intermediate_size >= 1):

@@ -66,9 +66,12 @@ class GAUAlphaConfig(BaseConfiguration):
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Refuse values that no model can have, and those of variants that were never published."""
         super().__post_init__(**kwargs)
-        self.check_common()
+        self.check_settings()
+
+    def check_settings(self) -> None:
+        """Refuse values that no model can have, and those of variants that were never published."""
+        super().check_settings()
         self.check_at_least_one("intermediate_size", "attention_key_size")
         self.check_probability("hidden_dropout_prob", "attention_probs_dropout_prob")
         if self.max_position_embeddings < 2:

@@ -134,7 +134,7 @@ class GatedEncoder(GatedPreTrainedModel):
                 padding has no meaning (0 where the layers did not see it).
             token_type_ids: Segment of each token, default 0.
             position_ids: Position of each token in the sinusoid. Default: counted from the first real token. The
-                attention itself sees distances only.
+                attention itself sees distances only, so positions that begin anew pack nothing: that takes ``seq_idx``.
             inputs_embeds: Word embeddings of shape ``(batch_size, sequence_length, hidden_size)``.
             seq_idx: Number of the sequence that a token belongs to, ``(batch_size, sequence_length)``, where rows are
                 packed; a sequence is a run of equal numbers. Sequences do not see each other, and each has the outputs
@@ -148,6 +148,9 @@ class GatedEncoder(GatedPreTrainedModel):
                 An attention is ``(batch_size, sequence_length, sequence_length)``, there is one head; of FLASH
                 ``(batch_size, chunks, chunk_size, chunk_size)``, in chunks counted from the first real token.
         """
+        if torch.jit.is_tracing():
+            # what is padding, and how long texts are, would be written into the graph as it is in the example
+            raise InputError("torch.jit.trace would keep the padding of its example for all batches; use torch.export")
         if (input_ids is None) == (inputs_embeds is None):
             raise InputError("give exactly one of input_ids and inputs_embeds")
         if input_ids is not None:
@@ -275,7 +278,10 @@ class GatedEncoder(GatedPreTrainedModel):
             return None
         if self.gradient_checkpointing and self.training:
             if cache is not None:
-                raise InputError("past_key_values cannot be used while gradient checkpointing recomputes layers")
+                raise InputError(
+                    "past_key_values cannot be used while gradient checkpointing recomputes layers: call model.eval() "
+                    "first, or generate with use_cache=False"
+                )
             return None
         if cache is None and (self.training or not use_cache):
             return None

@@ -132,4 +132,4 @@ def _check_integers(name: str, x: Tensor, shape: tuple[int, int], *, one_row: bo
 
 def is_readable(x: Tensor) -> bool:
     """Tell whether the numbers may be looked at: on a GPU that would wait for it, in a graph it cannot be done."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flash.errors import InputError
+from flash.models.base_configuration import PROBLEM_TYPES
 from flash.models.inputs import is_readable, number_outside
 
 NOT_SCORED = -100
@@ -88,6 +89,8 @@ def value_loss(logits: Tensor, values: Tensor, problem_type: str, num_items: Ten
         problem_type: ``regression`` or ``multi_label_classification``.
         num_items: Number to divide the sum by; default: how many numbers there are.
     """
+    if problem_type not in PROBLEM_TYPES:  # the configuration checks it when made, not when set later
+        raise InputError(f"problem_type must be one of {', '.join(PROBLEM_TYPES)}, got {problem_type!r}")
     several = logits.shape[1] > 1
     wanted = logits.shape if several else logits.shape[:1]
     if values.shape not in {wanted, logits.shape}:

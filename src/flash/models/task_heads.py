@@ -159,17 +159,27 @@ class SequenceClassificationMixin(TaskMixin):
 
     def _loss(self, logits: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:
         config = self.config
-        if config.problem_type is None:
+        problem_type = config.problem_type
+        if problem_type is None:
             several = config.num_labels > 1
             integers = not labels.is_floating_point() and labels.dtype != torch.bool
             one_of_several = "single_label_classification" if integers else "multi_label_classification"
-            # as in transformers, the first labels decide
-            config.problem_type = one_of_several if several else "regression"
-        if config.problem_type == "single_label_classification":
+            problem_type = one_of_several if several else "regression"
+            if several and integers and labels.shape == logits.shape:
+                raise InputError(
+                    f"labels of shape {tuple(labels.shape)} are integers, which number one label of each sequence; "
+                    "where several may hold, give floats, or problem_type='multi_label_classification'"
+                )
+        if problem_type == "single_label_classification":
             labels = labels[:, 0] if labels.dim() == 2 and labels.shape[1] == 1 else labels
             labels = class_ids(labels, logits.shape[:1], config.num_labels, what="labels of the configuration")
-            return class_loss(logits, labels, num_items)
-        return value_loss(logits, labels, config.problem_type, num_items)
+            loss = class_loss(logits, labels, num_items)
+        else:
+            loss = value_loss(logits, labels, problem_type, num_items)
+        if config.problem_type is None:
+            # as in transformers, the first labels decide; but not those that were refused
+            config.problem_type = problem_type
+        return loss
 
 
 class TokenClassificationMixin(TaskMixin):
