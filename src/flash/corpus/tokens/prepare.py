@@ -126,7 +126,8 @@ def take_up(job: Job, output: Path | str, loaded: PreTrainedTokenizerFast, *, ov
     """
     found = read_plan(job.work)
     if found is not None and found == job.plan:
-        if not is_finished(job.work):
+        # behind a URL a manifest is this job's own: that of another is removed before the plan is written
+        if not is_remote(output) and not is_finished(job.work):
             check_free(output, overwrite=overwrite)
         _logger.info("going on with the work in %s", printable(job.work.place))
         return
