@@ -1,3 +1,4 @@
+import fsspec
 import pytest
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
@@ -17,6 +18,12 @@ def test_command_makes_the_folder_and_says_so(tmp_path):
     assert result.exit_code == 0, result.output
     assert "entries that cover 100.000% of 42 characters" in result.stdout
     assert AutoTokenizer.from_pretrained(str(tmp_path / "out")).tokenize("今Hello") == ["今", "Hello"]
+
+
+def test_input_may_be_a_url(tmp_path):
+    fsspec.filesystem("memory").pipe_file("/tokenizer/corpus/a.txt", TEXT.encode() * 2)
+    result = tokenizer("memory://tokenizer/corpus", "--output", tmp_path / "out", "--vocab-size", 100)
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize(

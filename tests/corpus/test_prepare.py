@@ -245,6 +245,15 @@ def test_killed_run_leaves_no_output_and_the_next_gives_the_same(vocab_file, tmp
     assert not partial_data.exists()
 
 
+def test_what_a_killed_run_left_within_the_input_is_no_input(corpus, vocab_file, tmp_path):
+    prepare_dataset([corpus], tmp_path / "whole", vocab_file, workers=1)
+    for name in (".out.lock", "out.partial/rejects.jsonl", "out.scratch/buckets/00"):
+        (corpus / name).parent.mkdir(parents=True, exist_ok=True)
+        (corpus / name).write_text('{"reason": "broken_json"}\n')
+    prepare_dataset([corpus], corpus / "out", vocab_file, workers=1)
+    assert digests(corpus / "out") == digests(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("text", ["字" * 1_000_005, "word " * 300_000])
 def test_document_continued_in_another_record_is_kept_whole(text, vocab_file, tmp_path):
     (tmp_path / "long.txt").write_text(text, encoding="utf-8")

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from texts import mixed_text
-from vocabularies import tokenizers_by_kind
+from vocabularies import ORDINARY_TEXT, tokenizers_by_kind
 
 from flash.corpus.clean import clean_text
 from flash.corpus.segment import RjiebaSegmenter
@@ -32,6 +32,14 @@ def test_blocks_joined_give_the_text_back_and_fit(kind, text, max_tokens, min_ch
         assert spans.starts.tolist() == alone.starts.tolist()
         assert spans.ends.tolist() == alone.ends.tolist()
         assert len(spans.starts) <= max_tokens or len(block) == 1
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_long_text_that_fits_has_the_tokens_that_it_has_alone(kind):
+    text = (ORDINARY_TEXT * 60)[2:9001]
+    ((block, spans),) = BlockSplitter(ENCODERS[kind], SEGMENTER, 10**6, 1).split(text)
+    assert block == text
+    assert [part.tolist() for part in spans] == [part.tolist() for part in ENCODERS[kind].encode(text)]
 
 
 def test_text_that_fits_is_one_block():

@@ -13,10 +13,10 @@ EPILOG = "Example:  flashquad tokenizer news/ wiki.jsonl.zst --output runs/vocab
 def tokenizer(
     output: Annotated[Path, typer.Option(help="Folder to make.")],
     inputs: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(
             metavar="[INPUT]...",
-            help="Files or folders, as for prepare. Without any, the small corpus that comes with the package.",
+            help="Files, folders or URLs, as for prepare. Without any, the small corpus that comes with the package.",
         ),
     ] = None,
     vocab_size: Annotated[int, typer.Option(help="Most entries, special tokens counted.")] = 12_000,
@@ -32,8 +32,9 @@ def tokenizer(
     from flash.corpus.embedded import embedded_corpus
     from flash.corpus.tokenizer_training import TokenizerSettings, train_tokenizer
 
+    found: list[Path | str] = [*inputs] if inputs else [embedded_corpus()]
     manifest = train_tokenizer(
-        inputs or [embedded_corpus()],
+        found,
         output,
         TokenizerSettings(vocab_size, min_frequency, cased, ReadingSettings(encoding, json_key)),
         overwrite=overwrite,

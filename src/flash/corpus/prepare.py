@@ -23,7 +23,7 @@ from flash.corpus.read_inputs import read_inputs, shuffled
 from flash.corpus.records import InputSummary, Record
 from flash.corpus.rejects import RejectLog
 from flash.corpus.segment import SegmenterChoice, load_segmenter, segmenter_description
-from flash.corpus.staging import DATASET_FILES, scratch_folder, staged
+from flash.corpus.staging import DATASET_FILES, places_of, scratch_folder, staged
 from flash.corpus.tokenizer_loading import load_tokenizer, save_tokenizer, tokenizer_description
 from flash.corpus.workers import ordered_map, usable_workers
 from flash.errors import InputError
@@ -88,7 +88,7 @@ def prepare_dataset(
     settings = settings or PrepareSettings()
     segmenter = segmenter or SegmenterChoice()
     load_segmenter(segmenter)  # what is wrong with it is said now
-    files, skipped = find_input_files(inputs, passed_over=[output, tokenizer, *passed_over])
+    files, skipped = find_input_files(inputs, passed_over=[*places_of(output), tokenizer, *passed_over])
     workers = usable_workers(workers, sum(file.size_bytes() for file in files))
     with staged(output, overwrite=overwrite, own_files=DATASET_FILES) as folder, scratch_folder(output) as scratch:
         loaded = load_tokenizer(tokenizer)

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from flash.corpus.prepare import PrepareSettings, prepare_dataset
-from flash.corpus.staging import lock_of, staged
+from flash.corpus.staging import places_of, staged
 
 
 def prepare_with_reference_files(
@@ -49,5 +49,5 @@ def prepare_with_reference_files(
             overwrite=overwrite,
             log_interval=log_interval,
             on_rows=write_lines,
-            passed_over=[*outputs, refids_path, reftext_path, *map(lock_of, outputs)],
+            passed_over=[place for path in outputs for place in places_of(path)],
         )

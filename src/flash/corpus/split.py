@@ -69,7 +69,8 @@ class BlockSplitter:
         return max(begin + 1, min(end, begin + room * _MAX_CHARS_PER_TOKEN))
 
     def _block_spans(self, text: str, spans: TokenSpans, begin: int, end: int) -> TokenSpans:
-        if not (self._encoder.is_seam(text, begin) and self._encoder.is_seam(text, end)):
+        at_seams = self._encoder.is_seam(text, begin) and self._encoder.is_seam(text, end)
+        if not at_seams or self._encoder.is_estimated(text):
             return self._encoder.encode(text[begin:end])
         first, last = _tokens_before(spans, begin), _tokens_before(spans, end)
         shift = np.int32(begin)

@@ -40,8 +40,7 @@ def staged(output: Path, *, overwrite: bool, own_files: Sequence[str] = ()) -> I
     """
     check_replaceable(output, overwrite=overwrite, own_files=own_files)
     named, output = output, output.resolve()  # a change of the working folder must not move it, a link must stay
-    partial = output.with_name(output.name + ".partial")
-    replaced = output.with_name(output.name + ".replaced")
+    partial, replaced = _partial(output), _replaced(output)
     with locked(output):
         if replaced.exists() and not output.exists():
             replaced.rename(output)  # a process was killed between the two renames below
@@ -81,11 +80,16 @@ def check_replaceable(output: Path, *, overwrite: bool, own_files: Sequence[str]
             )
 
 
+def places_of(output: Path) -> list[Path]:
+    """Return all that `staged` and `scratch_folder` make: what a killed process left of it is no input."""
+    resolved = output.resolve()
+    return [output, _partial(resolved), _replaced(resolved), _scratch(resolved), lock_of(resolved)]
+
+
 @contextmanager
 def scratch_folder(output: Path) -> Iterator[Path]:
     """Give an empty folder beside ``output`` for the time of the block; use it inside `staged`, for its lock."""
-    folder = output.resolve()
-    folder = folder.with_name(folder.name + ".scratch")
+    folder = _scratch(output.resolve())
     if folder.exists():
         _logger.warning("removing %s, left by a run that did not finish", printable(folder))
         _remove(folder)
@@ -145,6 +149,18 @@ def holding(lock_file: Path, *, taken: str) -> Iterator[None]:
     finally:
         lock_file.unlink(missing_ok=True)
         lock.release()
+
+
+def _partial(output: Path) -> Path:
+    return output.with_name(output.name + ".partial")
+
+
+def _replaced(output: Path) -> Path:
+    return output.with_name(output.name + ".replaced")
+
+
+def _scratch(output: Path) -> Path:
+    return output.with_name(output.name + ".scratch")
 
 
 def _remove(path: Path) -> None:

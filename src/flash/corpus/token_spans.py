@@ -54,8 +54,12 @@ class SpanEncoder:
         flat = np.fromiter(chain.from_iterable(encoding.offsets), dtype=np.int32, count=2 * len(ids))
         return TokenSpans(ids, flat[0::2], flat[1::2])
 
+    def is_estimated(self, text: str) -> bool:
+        """Say whether `encode_document` may give other tokens than `encode`, at the borders of the pieces of a text."""
+        return not self._has_seams and len(text) > _PIECE_CHARS
+
     def encode_document(self, text: str) -> TokenSpans:
-        """Return the tokens of a text of any length: those of `encode` for BERT's tokenizers, else a close estimate."""
+        """Return the tokens of a text of any length: those of `encode`, or a close estimate, see `is_estimated`."""
         if self._has_seams:
             return self._encode_between_seams(text)
         pieces = range(0, len(text), _PIECE_CHARS)

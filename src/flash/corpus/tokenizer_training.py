@@ -20,7 +20,7 @@ from flash.corpus.lines import check_encoding
 from flash.corpus.read_inputs import read_inputs
 from flash.corpus.records import Document, Reject
 from flash.corpus.rejects import RejectLog
-from flash.corpus.staging import staged
+from flash.corpus.staging import places_of, staged
 from flash.corpus.tokenizer_loading import SPECIAL_TOKENS, save_tokenizer
 from flash.errors import InputError
 
@@ -60,7 +60,7 @@ class TokenizerSettings:
 
 
 def train_tokenizer(
-    inputs: Sequence[Path],
+    inputs: Sequence[Path | str],
     output: Path,
     settings: TokenizerSettings | None = None,
     *,
@@ -77,7 +77,7 @@ def train_tokenizer(
         OSError: The output cannot be written.
     """
     settings = settings or TokenizerSettings()
-    files, skipped = find_input_files(inputs, passed_over=[output])
+    files, skipped = find_input_files(inputs, passed_over=places_of(output))
     for file in files:
         if isinstance(file.path, Path) and not file.path.is_file():
             raise InputError(

@@ -12,13 +12,13 @@ from flash.corpus.records import TokenSpans
 
 
 def continuation_marks(words: Sequence[Sequence[str]], spans: Sequence[TokenSpans]) -> list[NDArray[np.bool_]]:
-    """Return, for each block, whether its tokens begin inside a word; shapes (n,).
+    """Return, for each block, whether its tokens continue a word; shapes (n,).
 
-        token i continues a word  <=>  starts[i] is no word boundary, or starts[i] < ends[i - 1]
+        token i continues a word  <=>  begin of the word that starts[i] is in < ends[i - 1]
 
-    The second case is several tokens out of one character (byte-level vocabularies): the first of them may begin
-    a word, the others never do. A token that reaches over a cut (such as [UNK] for a run of unknown characters)
-    counts by where it begins.
+    So the first token of a word begins it, also where the tokenizer drops the word's first characters; and of several
+    tokens out of one character (byte-level vocabularies) the first may begin a word, the others never do. A token that
+    reaches over a cut (such as [UNK] for a run of unknown characters) counts by where it begins.
 
     Args:
         words: A segmenter's cuts of each block, all of its text.
@@ -27,18 +27,16 @@ def continuation_marks(words: Sequence[Sequence[str]], spans: Sequence[TokenSpan
     if not spans:
         return []
     lengths = np.fromiter(map(len, chain.from_iterable(words)), dtype=np.int32)
-    word_ends = np.cumsum(lengths)
-    is_boundary = np.zeros(1 + int(word_ends[-1]) if len(lengths) else 1, dtype=bool)
-    is_boundary[0] = True
-    is_boundary[word_ends] = True
     # all blocks one behind the other: the work is a few array operations, however short they are
+    word_begins = np.concatenate(([0], np.cumsum(lengths)))  # and behind the last one the end
+    begin_of_word = np.repeat(word_begins, np.append(lengths, 1))  # that each character is in
     word_counts = np.fromiter(map(len, words), dtype=np.int64)
-    block_begins = np.concatenate(([0], word_ends))[np.cumsum(word_counts) - word_counts]
+    block_begins = word_begins[np.cumsum(word_counts) - word_counts]
     token_counts = np.fromiter((len(block.starts) for block in spans), dtype=np.int64)
     shifts = np.repeat(block_begins, token_counts)
     starts = np.concatenate([block.starts for block in spans]) + shifts
     ends = np.concatenate([block.ends for block in spans]) + shifts
-    continues = ~is_boundary[starts]
-    continues[1:] |= starts[1:] < ends[:-1]
+    continues = np.zeros(len(starts), dtype=bool)
+    continues[1:] = begin_of_word[starts[1:]] < ends[:-1]
     token_ends = np.cumsum(token_counts).tolist()
     return [continues[end - count : end] for end, count in zip(token_ends, token_counts.tolist(), strict=True)]

@@ -1,5 +1,7 @@
+import gc
 import importlib.util
 import os
+import pickle
 import signal
 import stat
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flash.corpus.records import Document
+from flash.corpus.segment import SegmenterChoice
 from flash.corpus.tokens.engines import engine_for
 from flash.corpus.tokens.prepare import prepare_tokens
 from flash.corpus.tokens.settings import TokenSettings
@@ -97,6 +101,55 @@ def test_exact_keeps_what_differs_and_minhash_does_not(vocab_file, tmp_path):
         settings = TokenSettings(max_length=64, deduplicate=kind)
         rejected[kind] = prepare(corpus, tmp_path / kind, vocab_file, settings)["rejects"]
     assert rejected == {"exact": {}, "minhash": {"duplicate": 1}}
+
+
+def test_words_of_all_documents_come_from_one_segmenter(monkeypatch):
+    from flash.corpus.tokens import deduplication
+
+    made = []
+    load = deduplication.load_segmenter
+    monkeypatch.setattr(deduplication, "load_segmenter", lambda choice: made.append(choice) or load(choice))
+    words = pickle.loads(pickle.dumps(deduplication.SegmenterWords(SegmenterChoice())))
+    assert [words.word_tokenize(text) for text in ("今天天气", "很好 吗")] == [["今天天气"], ["很", "好", "吗"]]
+    assert made == [SegmenterChoice()]
+
+
+def test_text_of_a_duplicate_is_not_held(monkeypatch):
+    from flash.corpus.tokens import deduplication
+
+    class DropAll:
+        def __init__(self, **options):
+            pass
+
+        def run(self, documents, rank):
+            for _ in documents:
+                pass
+            yield from ()
+
+    class Work:
+        place = "work"
+
+        def child(self, name):
+            return self
+
+    class Job:
+        settings = TokenSettings(deduplicate="exact")
+        work = Work()
+
+    def documents():
+        for number in range(50):
+            yield Document("今天的天气很好", "a.txt", number)
+        held.append(sum(type(found) is Document for found in gc.get_objects()))
+
+    held = []
+    monkeypatch.setattr(deduplication, "ExactDedupFilter", DropAll)
+    rejects = list(deduplication.reject_duplicates(Job(), 0, documents()))
+    assert [(reject.reason, reject.line, reject.characters) for reject in rejects[:2]] == [
+        ("duplicate", 0, 7),
+        ("duplicate", 1, 7),
+    ]
+    assert len(rejects) == 50
+    assert held[0] <= 2
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import fsspec
 import pyarrow as pa
 import pytest
 
+from flash.corpus.tokens import stages
 from flash.corpus.tokens.prepare import prepare_tokens
 from flash.corpus.tokens.settings import TokenSettings
 from flash.errors import InputError
@@ -71,6 +72,20 @@ def test_manifest_is_written_last_and_removed_first(bucket, vocab_file, monkeypa
     assert not bucket.exists("/bucket/out/manifest.json")
     prepare_tokens(["memory://bucket/corpus"], "memory://bucket/out", vocab_file, SETTINGS, workers=1)
     assert stored(bucket, "/bucket/out") == expected
+
+
+def test_killed_behind_the_manifest_and_run_again_finishes(bucket, vocab_file, monkeypatch):
+    def killed(job):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare_tokens(["memory://bucket/corpus"], "memory://bucket/out", vocab_file, SETTINGS, workers=1)
+    assert bucket.exists("/bucket/out/manifest.json")
+    manifest = prepare_tokens(["memory://bucket/corpus"], "memory://bucket/out", vocab_file, SETTINGS, workers=1)
+    assert manifest["counts"]["rows"] > 0
+    assert not bucket.exists("/bucket/out/_work")
 
 
 def test_folder_of_something_else_is_not_written_to(bucket, vocab_file):

@@ -166,6 +166,14 @@ def test_output_within_the_input_is_no_input(corpus, vocab_file, tmp_path, monke
         assert digests(corpus / "out") == digests(tmp_path / "whole")
 
 
+def test_lock_of_a_killed_run_within_the_input_is_no_input(corpus, vocab_file, tmp_path, monkeypatch):
+    prepare(corpus, tmp_path / "whole", vocab_file)
+    left_behind(corpus, corpus / "out", vocab_file, monkeypatch)
+    (corpus / ".out.lock").touch()
+    prepare(corpus, corpus / "out", vocab_file)
+    assert digests(corpus / "out") == digests(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_folder_that_has_the_name_of_the_work_folder_is_not_removed(corpus, vocab_file, tmp_path, overwrite):
     (tmp_path / "out.work").mkdir()

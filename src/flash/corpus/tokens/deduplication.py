@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
+from functools import cached_property
 from typing import Any
 
 from datatrove.data import Document as TroveDocument
@@ -24,7 +24,7 @@ from datatrove.utils.word_tokenizers import WordTokenizer
 
 from flash.corpus.clean import clean_text
 from flash.corpus.records import Document, Record, Reject
-from flash.corpus.segment import SegmenterChoice, load_segmenter
+from flash.corpus.segment import Segmenter, SegmenterChoice, load_segmenter
 from flash.corpus.tokens.job import Job, load_job
 from flash.corpus.tokens.tokenize import read_task
 
@@ -61,10 +61,14 @@ class SegmenterWords(WordTokenizer):
         super().__init__()
         self._choice = choice
 
+    @cached_property
+    def _segmenter(self) -> Segmenter:
+        # not before the first text: some segmenters cannot be pickled; and once, for some take a second to be made
+        return load_segmenter(self._choice)
+
     def word_tokenize(self, text: str) -> list[str]:
         """Return the words of ``text``, white space left out."""
-        segmenter = load_segmenter(self._choice)
-        return [word for word in segmenter.cut(text) if not word.isspace()]
+        return [word for word in self._segmenter.cut(text) if not word.isspace()]
 
     def sent_tokenize(self, text: str) -> list[str]:
         """Return the text: no block in use here asks for sentences."""
@@ -106,22 +110,20 @@ def reject_duplicates(job: Job, task: int, records: Iterator[Record]) -> Iterato
             waiting.append(record)
             if isinstance(record, Document):
                 yield _to_trove(record)
+                if waiting:  # the filter let it fall: its text is not held until one is kept, which may be far off
+                    waiting[-1] = _as_reject(record)
 
     for kept in drop.run(documents(), rank=task):
-        record = kept.metadata["record"]
-        place = waiting.index(record)
-        yield from chain(map(_as_rejects, waiting[:place]), [record])
-        del waiting[: place + 1]
-    yield from map(_as_rejects, waiting)
+        assert kept.metadata["record"] is waiting[-1]
+        yield from waiting
+        waiting.clear()
+    yield from waiting
 
 
-def _as_rejects(record: Record) -> Record:
-    """Turn a document, which the filter let fall, into a reject."""
-    if not isinstance(record, Document):
-        return record
-    characters = len(clean_text(record.text, goes_on=not record.is_last_part))
+def _as_reject(document: Document) -> Reject:
+    characters = len(clean_text(document.text, goes_on=not document.is_last_part))
     detail = "the same text, or much the same, is kept elsewhere"
-    return Reject("duplicate", record.source, record.line, detail, characters, record.offset)
+    return Reject("duplicate", document.source, document.line, detail, characters, document.offset)
 
 
 def _to_trove(document: Document) -> TroveDocument:

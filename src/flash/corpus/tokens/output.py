@@ -12,7 +12,7 @@ from pathlib import Path
 from flash.corpus.folders import Folder, LocalFolder, open_folder
 from flash.corpus.input_files import printable
 from flash.corpus.remote import is_remote, local_path
-from flash.corpus.staging import DATASET_FILES, check_replaceable, locked
+from flash.corpus.staging import DATASET_FILES, check_replaceable, lock_of, locked
 from flash.corpus.tokens.finish import MANIFEST
 from flash.corpus.tokens.job import PLAN, Job
 from flash.errors import InputError
@@ -40,10 +40,14 @@ def work_folder(output: str | Path) -> Folder:
     return LocalFolder(path.with_name(path.name + _LOCAL_SUFFIX))
 
 
-def folders_of(output: str | Path) -> list[str | Path]:
-    """Return the folders that a run makes: none of them is input, though the output may lie among that."""
+def places_of(output: str | Path) -> list[str | Path]:
+    """Return what a run makes: none of it is input, though the output may lie among that."""
     work = work_folder(output)
-    return [output] if is_remote(output) else [output, work.place, f"{work.place.removesuffix(_LOCAL_SUFFIX)}.logs"]
+    if is_remote(output):
+        return [output]
+    path = local_path(output).resolve()
+    # a process that was killed leaves its lock
+    return [output, work.place, path.with_name(f"{path.name}.logs"), lock_of(path)]
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from flash.corpus.tokens.output import (
     check_own_work,
     claimed,
     clear_remote,
-    folders_of,
     is_finished,
+    places_of,
     published,
     work_folder,
 )
@@ -81,7 +81,7 @@ def prepare_tokens(
     load_segmenter(settings.segmenter)  # what is wrong with it is said now
     if settings.deduplicate is not None:
         require_scale(f"--deduplicate {settings.deduplicate}", ["datatrove"])
-    files, skipped = find_input_files(inputs, passed_over=[*folders_of(output), tokenizer])
+    files, skipped = find_input_files(inputs, passed_over=[*places_of(output), tokenizer])
     with claimed(output):
         loaded = load_tokenizer(tokenizer)
         total_bytes = sum(file.size_bytes() for file in files)
@@ -126,7 +126,8 @@ def take_up(job: Job, output: Path | str, loaded: PreTrainedTokenizerFast, *, ov
     """
     found = read_plan(job.work)
     if found is not None and found == job.plan:
-        if not is_finished(job.work):
+        # behind a URL a manifest is this job's own: that of another is removed before the plan is written
+        if not is_remote(output) and not is_finished(job.work):
             check_free(output, overwrite=overwrite)
         _logger.info("going on with the work in %s", printable(job.work.place))
         return
