@@ -39,3 +39,11 @@ def test_mistake_is_one_line_and_exit_code_2(tmp_path, arguments, message):
 
 def test_help_has_an_example():
     assert "Example:" in tokenizer("--help").stdout
+
+
+def test_output_is_a_folder_on_a_local_disk(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = tokenizer("--output", "s3://bucket/vocab")
+    assert done.exit_code == 2
+    assert "--output s3://bucket/vocab: a tokenizer is made on a local disk" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ EPILOG = "Example:  flashquad tokenizer news/ wiki.jsonl.zst --output runs/vocab
 
 
 def tokenizer(
-    output: Annotated[Path, typer.Option(help="Folder to make.")],
+    output: Annotated[str, typer.Option(help="Folder to make, on a local disk.")],
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -31,11 +31,15 @@ def tokenizer(
     from flash.corpus.documents import ReadingSettings
     from flash.corpus.embedded import embedded_corpus
     from flash.corpus.tokenizer_training import TokenizerSettings, train_tokenizer
+    from flash.errors import InputError
+
+    if "://" in output:
+        raise InputError(f"--output {output}: a tokenizer is made on a local disk: name a path, and copy the folder")
 
     found: list[Path | str] = [*inputs] if inputs else [embedded_corpus()]
     manifest = train_tokenizer(
         found,
-        output,
+        Path(output),
         TokenizerSettings(vocab_size, min_frequency, cased, ReadingSettings(encoding, json_key)),
         overwrite=overwrite,
         log_interval=log_interval,
