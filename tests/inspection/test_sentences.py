@@ -86,6 +86,12 @@ def test_a_file_without_text_is_refused(tokenizer, tmp_path):
         texts_of(tmp_path / "empty.txt", tokenizer)
 
 
+def test_text_in_blocks_that_are_too_short_is_refused_with_the_reason(tokenizer, tmp_path):
+    (tmp_path / "short.txt").write_text("今天很好\n\n天气很好", encoding="utf-8")
+    with pytest.raises(InputError, match=r"no usable text in .*short.txt: 2 short_block; name files with more text"):
+        texts_of(tmp_path / "short.txt", tokenizer)
+
+
 def test_every_sentence_has_something_to_score_and_no_special_token_in_its_text(sentences, texts, tokenizer):
     assert len({sentence.start for sentence in sentences}) == 6
     for sentence in sentences:

@@ -6,7 +6,7 @@ from flash.ops.linear_attention import LinearState, chunk_sums, linear_attention
 from flash.ops.linear_attention.packed import packed_linear_attention
 from flash.ops.sequences import Sequences
 
-from helpers import EXACT, FLOAT64, normal
+from helpers import EXACT, FLOAT64, normal, relative_error
 
 B, G, C, S, E = 2, 4, 3, 5, 6
 MASK = torch.tensor([[True] * 12, [False] * 2 + [True] * 5 + [False] + [True] * 4]).reshape(B, G, C)
@@ -170,6 +170,39 @@ def test_sequences_one_behind_the_other_have_the_sums_that_they_have_alone(causa
         counts = seen.sum(dim=1, keepdim=True).clamp(min=1) if divisor is None else divisor
         expected.append((query @ key.T * seen) @ value / counts)
     torch.testing.assert_close(found, torch.cat([found[:0], *expected]), **FLOAT64)
+
+
+@pytest.mark.parametrize("length", [17, 255, 257])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_dividing_a_packed_sequence_errs_in_half_precision_at_most_twice_as_much_as_the_definition(dtype, length):
+    # the roots of 255 and 257 are next to a power of two
+    chunk_size, widths = 64, (16, 16, 32)
+    inputs = [normal(length, width, seed=seed).abs().to(dtype) for seed, width in enumerate(widths)]
+    grad = normal(length, 32, seed=9).to(dtype)
+    sequences = Sequences.rows(1, length, torch.device("cpu"))
+
+    def packed(*inputs):
+        return packed_linear_attention(*inputs, sequences=sequences, chunk_size=chunk_size, causal=False)
+
+    def definition(*inputs):
+        chunks = -(-length // chunk_size)
+        pad = (0, 0, 0, chunks * chunk_size - length)
+        query, key, value = (torch.nn.functional.pad(x, pad).view(1, chunks, chunk_size, -1) for x in inputs)
+        mask = (torch.arange(chunks * chunk_size) < length).view(1, chunks, chunk_size)
+        return linear_attention(query, chunk_sums(key, value, mask), causal=False).flatten(0, 2)[:length]
+
+    def results(function, dtype):
+        leaves = [x.to(dtype).requires_grad_() for x in inputs]
+        out = function(*leaves)
+        return [out, *torch.autograd.grad(out, leaves, grad.to(dtype))]
+
+    exact = results(definition, torch.float64)
+    found = results(packed, dtype)
+    for ours, reference, true in zip(found, results(definition, dtype), exact, strict=True):
+        assert ours.dtype == dtype
+        assert relative_error(ours, true) <= 2 * relative_error(reference, true)
+    # and no error that all outputs share
+    assert abs((found[0] / exact[0] - 1).mean()) < torch.finfo(dtype).eps / 8
 
 
 @pytest.mark.parametrize("causal", [False, True])

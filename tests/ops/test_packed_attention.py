@@ -141,6 +141,30 @@ def test_half_precision_errs_at_most_twice_as_much_as_the_definition_does(dtype)
         assert relative_error(found, true) <= 2 * relative_error(reference, true)
 
 
+@pytest.mark.parametrize("row_sum", [False, True])
+@pytest.mark.parametrize("length", [130, 257, 300])
+def test_what_each_query_is_divided_by_errs_in_half_precision_at_most_twice_as_much_as_in_the_definition(
+    length, row_sum
+):
+    # bfloat16 has no number near the roots of these lengths
+    sequences = Sequences.rows(1, length, CPU)
+    exact_inputs = [normal(length, width, seed=seed) for seed, width in enumerate((16, 16, 8))]
+    exact_inputs[2].abs_()
+    inputs = [x.bfloat16().requires_grad_() for x in exact_inputs]
+    wide = [x.detach().double().requires_grad_() for x in inputs]
+    divisor = torch.full((length,), float(length))
+    settings = {"scale": 0.25, "divisor": divisor, "row_sum": row_sum, "key_mask": None, "causal": False}
+    grad = normal(length, 8, seed=9).bfloat16()
+
+    def results(attend, inputs):
+        out = attend(*inputs, None, sequences=sequences, **settings)
+        return [out, *torch.autograd.grad(out, inputs, grad.to(out.dtype))]
+
+    exact, found = results(definition, wide), results(squared_relu_attention, inputs)
+    for ours, reference, true in zip(found, results(definition, inputs), exact, strict=True):
+        assert relative_error(ours, true) <= 2 * relative_error(reference, true)
+
+
 def test_inputs_of_several_dtypes_give_the_dtype_of_the_values_and_gradients_their_own():
     sequences = Sequences.of_lengths([9, 3], CPU)
     wide = [normal(12, width, seed=width).bfloat16().double().requires_grad_() for width in (4, 5, 6)]

@@ -2,8 +2,10 @@ import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from flash.ops.relative_bias import bucketed_bias, rotary_product_bias, toeplitz_bias
+from flash.ops.relative_bias import bucketed_bias, distance_buckets, rotary_product_bias, toeplitz_bias
 
 import transcription
 import transcription_attention
@@ -82,6 +84,26 @@ def test_bucketed_bias_is_that_of_the_transcription(buckets, max_distance, causa
         weight, length, buckets=buckets, max_distance=max_distance, causal=causal
     )
     assert torch.equal(bucketed_bias(weight, length, max_distance=max_distance, causal=causal), expected)
+
+
+class Dtypes(TorchDispatchMode):
+    """Dtypes of all results."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.seen.add(out.dtype)
+        return out
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_buckets_are_found_in_float64_where_the_device_has_it_alone(device):
+    with FakeTensorMode(), Dtypes() as dtypes:
+        distance_buckets(torch.arange(-200, 200, device=device), 32, max_distance=128, causal=False)
+    assert (torch.float64 in dtypes.seen) == (device == "cpu")
 
 
 BIASES = {

@@ -79,9 +79,9 @@ def lengths_to_measure(max_length: int, max_position_embeddings: int, stream_tok
     """List the lengths of inputs around a sentence, ascending.
 
     Powers of two from 64 to ``max_length``, this itself, and 1, 2, 4 and 8 times ``max_position_embeddings`` where that
-    is more; none longer than the text has tokens for, or than 8,192.
+    is more, or 8,192 in the place of what is longer; none longer than the text has tokens for.
     """
-    lengths = {max_length, *(stretch * max_position_embeddings for stretch in _STRETCH)}
+    lengths = {max_length, *(min(stretch * max_position_embeddings, LONGEST) for stretch in _STRETCH)}
     lengths = {length for length in lengths if length >= max_length}
     power = _SHORTEST
     while power < max_length:

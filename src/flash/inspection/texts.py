@@ -100,7 +100,11 @@ def read_texts(
                 rejects.add(record)
             if not isinstance(record, Document):
                 continue
-            row_blocks.extend(block for block in to_rows.annotate(record) if isinstance(block, Block))
+            for block in to_rows.annotate(record):
+                if isinstance(block, Block):
+                    row_blocks.append(block)
+                else:
+                    rejects.add(block)
             new = [block for block in to_passages.annotate(record) if isinstance(block, Block)]
             passage_blocks.extend(new)
             tokens += sum(len(block.token_ids) for block in new)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from flash.ops.rotary import apply_rotary, rotary_angles
+from flash.ops.rotary import apply_rotary, rotary_angles, widest_float
 
 
 def toeplitz_bias(
@@ -73,7 +73,8 @@ def distance_buckets(
         first = buckets * (distances > 0)
         away = distances.abs()
     exact = buckets // 2
-    logarithmic = (away.clamp(min=1).double() / exact).log() / math.log(max_distance / exact) * (buckets - exact)
+    ratio = away.clamp(min=1).to(widest_float(away.device)) / exact
+    logarithmic = ratio.log() / math.log(max_distance / exact) * (buckets - exact)
     far = (exact + logarithmic.long()).clamp(max=buckets - 1)
     return first + torch.where(away < exact, away, far)
 

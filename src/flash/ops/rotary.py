@@ -37,9 +37,14 @@ def position_angles(positions: Int[Tensor, "*batch n"], dim: int) -> Float[Tenso
     In float32 an angle at position 100,000 is wrong by several thousandths.
     """
     half = dim // 2
-    dtype = torch.float32 if positions.device.type == "mps" else torch.float64
+    dtype = widest_float(positions.device)
     frequencies = 10000.0 ** (-torch.arange(half, device=positions.device, dtype=dtype) / half)
     return positions[..., None].to(dtype) * frequencies
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """Return float64, or float32 where the device has none."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def apply_rotary(

@@ -44,12 +44,23 @@ def packed_linear_attention(
 
 
 def _all(query: Tensor, key: Tensor, value: Tensor, divisor: float) -> Tensor:
-    # half of the division on either side: a sum over a long sequence stays in the range of float16
-    query, key = query * divisor**-0.5, key * divisor**-0.5
+    factor = 1.0 / divisor
+    if torch.compiler.is_compiling():
+        # a compiled product may be rounded before it is scaled: half of the division on either side, so that a sum over
+        # a long sequence stays in the range of float16
+        query, key, factor = query * factor**0.5, key * factor**0.5, 1.0
     length, dim, width = key.shape[1], key.shape[2], value.shape[2]
     if length * (dim + width) < 2 * dim * width:
-        return (query @ key.mT) @ value
-    return query @ (key.mT @ value)
+        return _scaled_product(query, key.mT, factor) @ value
+    return query @ _scaled_product(key.mT, value, factor)
+
+
+def _scaled_product(left: Tensor, right: Tensor, factor: float) -> Tensor:
+    """Compute ``factor * left @ right``, in half precision rounded once.
+
+    Numbers that are rounded already and scaled by a factor next to a power of two are mostly rounded the same way.
+    """
+    return torch.baddbmm(left.new_zeros(1), left, right, beta=0, alpha=factor)
 
 
 def _before(query: Tensor, key: Tensor, value: Tensor, chunk_size: int, divisor: float | None) -> Tensor:

@@ -54,7 +54,6 @@ class _Scores:
     key: Tensor
     diagonals: Tensor | None
     key_mask: Tensor | None
-    row_factor: Tensor | None
     scale: float
     causal: bool
 
@@ -70,8 +69,6 @@ class _Scores:
         else:
             bias = line[run.reach(queries, keys)].unfold(0, keys.stop, 1).flip(0)  # (queries, keys)
             scores = torch.baddbmm(bias.expand(run.count, -1, -1), query, key.mT, alpha=self.scale)
-        if self.row_factor is not None:
-            scores.mul_(run.rows(self.row_factor)[:, queries, None])
         roots = scores.relu_()
         if self.key_mask is not None:
             roots.masked_fill_(~run.rows(self.key_mask)[:, None, keys], 0.0)
@@ -88,40 +85,45 @@ def blocked_forward(
     value: Tensor,
     diagonals: Tensor | None,
     key_mask: Tensor | None,
-    row_factor: Tensor | None,
+    divisor: Tensor | None,
     runs: Sequence[int],
     scale: float,
     row_sum: bool,
     causal: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Sum the values by their weights, ``relu(row_factor[i] * (scale * query[i] . key[j] + bias[j - i]))^2``.
+    """Sum the values by their weights, ``relu(scale * query[i] . key[j] + bias[j - i])^2``, and divide the sums.
 
     Args:
         query: ``(t, s)``, like ``key``; ``value`` is ``(t, e)``.
         diagonals: Bias of each distance, ``(2 L - 1,)``, in the dtype of the others.
         key_mask: True where a key counts, ``(t,)``.
-        row_factor: ``(t,)``.
+        divisor: What each weight is divided by, ``(t,)``, float32 at least.
         runs: Counts and lengths of neighbouring sequences, in turn.
         scale: Factor on the dot products.
-        row_sum: Divide by the sum of the weights.
+        row_sum: Divide by the sum of the weights, once divided by ``divisor``.
         causal: Hide the keys behind a query.
 
     Returns:
-        The sums ``(t, e)``; and what each was divided by, ``(t,)``, float32 at least, empty without ``row_sum``.
+        The sums ``(t, e)``; and what ``row_sum`` divided each by in place of ``divisor``, ``(t,)``, float32 at least,
+        empty without it.
     """
     wide = torch.promote_types(value.dtype, torch.float32)
     out = torch.empty_like(value)
     row_sums = value.new_empty(value.shape[0] if row_sum else 0, dtype=wide)
-    scores = _Scores(query, key, diagonals, key_mask, row_factor, scale, causal)
+    scores = _Scores(query, key, diagonals, key_mask, scale, causal)
     for run in _runs(runs):
         line = scores.line(run)
         for queries, keys in run.blocks(causal):
             weights = scores.roots(run, line, queries, keys).square_()
             summed = torch.bmm(weights, run.rows(value)[:, keys], out=run.rows(out)[:, queries])
             if row_sum:
-                sums = weights.sum(dim=-1, dtype=wide).clamp(min=SMALLEST_ROW_SUM)
+                least = _least_sum(None if divisor is None else run.rows(divisor)[:, queries])
+                sums = weights.sum(dim=-1, dtype=wide).clamp(min=least)
                 run.rows(row_sums)[:, queries] = sums
                 summed.div_(sums[..., None])
+            elif divisor is not None:
+                # behind the sum, in float32: a factor in half precision would be wrong for all weights alike
+                summed.div_(run.rows(divisor)[:, queries, None])
     return out, row_sums
 
 
@@ -133,8 +135,7 @@ def blocked_backward(
     value: Tensor,
     diagonals: Tensor | None,
     key_mask: Tensor | None,
-    row_factor: Tensor | None,
-    out: Tensor,
+    divisor: Tensor | None,
     row_sums: Tensor,
     runs: Sequence[int],
     scale: float,
@@ -142,17 +143,13 @@ def blocked_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of query, key, value and diagonals; the last is empty where there are none.
 
-    ``out`` and ``row_sums`` are what ``blocked_forward`` returned for the other arguments.
+    ``row_sums`` are what ``blocked_forward`` returned for the other arguments.
     """
     wide = torch.promote_types(value.dtype, torch.float32)
     row_sum = row_sums.numel() > 0
     grad_query, grad_key, grad_value = (torch.empty_like(x) for x in (query, key, value))
     grad_diagonals = value.new_zeros(0 if diagonals is None else diagonals.shape[0], dtype=wide)
-    inner = None
-    if row_sum:
-        # a sum that was too small to divide by has no gradient
-        inner = (grad.to(wide) * out.to(wide)).sum(dim=-1).where(row_sums > SMALLEST_ROW_SUM, 0.0)  # (t,)
-    scores = _Scores(query, key, diagonals, key_mask, row_factor, scale, causal)
+    scores = _Scores(query, key, diagonals, key_mask, scale, causal)
     for run in _runs(runs):
         key_sum, value_sum = _Sum(run.rows(grad_key)), _Sum(run.rows(grad_value))
         line = scores.line(run)
@@ -160,19 +157,24 @@ def blocked_backward(
         for queries, keys in run.blocks(causal):
             roots = scores.roots(run, line, queries, keys)
             grad_out = run.rows(grad)[:, queries]
-            if inner is None:
-                grad_weights = grad_out @ run.rows(value)[:, keys].mT
-            else:
-                # out = (weights v) / sum(weights): all weights of a row have the same gradient through the sum
+            weights = roots.square()
+            if row_sum:
+                # out = (weights v) / sum(weights): all weights of a row have the same gradient through the sum, a mean
+                # of the others. It is that of the rounded ones: what a rounding adds would not cancel over the row.
                 sums = run.rows(row_sums)[:, queries, None]
                 grad_out = grad_out / sums
-                shared = run.rows(inner)[:, queries, None] / sums
-                grad_weights = (grad_out @ run.rows(value).to(wide)[:, keys].mT - shared).to(value.dtype)
+                grad_weights = grad_out @ run.rows(value).to(wide)[:, keys].mT
+                shared = (grad_weights * weights).sum(dim=-1, keepdim=True) / sums
+                least = _least_sum(None if divisor is None else run.rows(divisor)[:, queries, None])
+                # a sum that was too small to divide by has no gradient
+                grad_weights = (grad_weights - shared.where(sums > least, 0.0)).to(value.dtype)
                 grad_out = grad_out.to(value.dtype)
-            value_sum.add(keys, roots.square().mT, grad_out)
+            else:
+                if divisor is not None:
+                    grad_out = (grad_out / run.rows(divisor)[:, queries, None]).to(value.dtype)
+                grad_weights = grad_out @ run.rows(value)[:, keys].mT
+            value_sum.add(keys, weights.mT, grad_out)
             grad_scores = grad_weights.mul_(roots)  # half of it: d(root^2) = 2 root d(root)
-            if row_factor is not None:
-                grad_scores.mul_(run.rows(row_factor)[:, queries, None])
             if grad_line is not None:
                 sums = _sum_along_diagonals(grad_scores.sum(dim=0, dtype=wide))
                 grad_line[run.reach(queries, keys)].add_(sums, alpha=2.0)
@@ -220,6 +222,11 @@ def _runs(runs: Sequence[int]) -> Iterator[_Run]:
         begin += count * length
 
 
+def _least_sum(divisor: Tensor | None) -> float | Tensor:
+    """Say which sum of a row's weights is the smallest to divide by: ``SMALLEST_ROW_SUM`` behind the division."""
+    return SMALLEST_ROW_SUM if divisor is None else SMALLEST_ROW_SUM * divisor
+
+
 def line_of_distances(diagonals: Tensor, length: int) -> Tensor:
     """Give the bias of each distance between ``length`` positions, ``(2 length - 1,)``, as ``toeplitz_bias`` does."""
     longest = diagonals.shape[0] // 2 + 1
@@ -256,7 +263,7 @@ def _(
     value: Tensor,
     diagonals: Tensor | None,
     key_mask: Tensor | None,
-    row_factor: Tensor | None,
+    divisor: Tensor | None,
     runs: Sequence[int],
     scale: float,
     row_sum: bool,
@@ -274,8 +281,7 @@ def _(
     value: Tensor,
     diagonals: Tensor | None,
     key_mask: Tensor | None,
-    row_factor: Tensor | None,
-    out: Tensor,
+    divisor: Tensor | None,
     row_sums: Tensor,
     runs: Sequence[int],
     scale: float,
@@ -287,11 +293,9 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
-    query, key, value, diagonals, key_mask, row_factor, ctx.runs, ctx.scale, row_sum, ctx.causal = inputs
-    out, row_sums = output
-    # without the division the backward does not need what came out
-    out = out if row_sum else out.new_empty(0)
-    ctx.save_for_backward(query, key, value, diagonals, key_mask, row_factor, out, row_sums)
+    query, key, value, diagonals, key_mask, divisor, ctx.runs, ctx.scale, _, ctx.causal = inputs
+    _, row_sums = output
+    ctx.save_for_backward(query, key, value, diagonals, key_mask, divisor, row_sums)
     ctx.mark_non_differentiable(row_sums)
 
 
@@ -328,9 +332,9 @@ def squared_relu_attention(
     """
     dtype = value.dtype
     working = torch.float32 if dtype == torch.float16 else dtype
-    row_factor = None
+    row_divisor = None
     if isinstance(divisor, Tensor):
-        row_factor = divisor.rsqrt().to(working)
+        row_divisor = divisor.to(torch.promote_types(working, torch.float32))
     elif divisor != 1.0:
         # relu(x)^2 / divisor = relu(x / sqrt(divisor))^2: no pass of its own, and nothing leaves the range
         scale = scale * divisor**-0.5
@@ -341,5 +345,5 @@ def squared_relu_attention(
     diagonals = None if diagonals is None else diagonals.to(working)
     runs = [number for run in sequences.runs for number in run]
     with torch.autocast(value.device.type, enabled=False):
-        out, _ = blocked_forward(query, key, value, diagonals, key_mask, row_factor, runs, scale, row_sum, causal)
+        out, _ = blocked_forward(query, key, value, diagonals, key_mask, row_divisor, runs, scale, row_sum, causal)
     return out.to(dtype)
