@@ -184,6 +184,15 @@ def test_more_seeds_are_added_to_a_study(start, tmp_path):
     assert study.metrics["dev"]["accuracy"]["std"] is not None
 
 
+def test_without_a_learning_rate_the_size_of_the_model_gives_one(start, tmp_path, caplog):
+    args = small_study(start, tmp_path, learning_rate=None, num_train_epochs=1)
+    with caplog.at_level("INFO"):
+        study = finetune(args, command="")
+    assert study.metrics["learning_rate"] == 2e-3
+    assert f"learning rate 0.002, for {study.metrics['parameters']:,} parameters" in caplog.text
+    assert args.learning_rate is None  # so the same arguments serve for another model
+
+
 def test_the_best_learning_rate_is_kept(start, tmp_path):
     study = finetune(small_study(start, tmp_path, learning_rates=[1e-6, 1e-2], num_train_epochs=5), command="")
     assert study.metrics["learning_rate"] == 1e-2

@@ -13,7 +13,7 @@ from transformers import EuroBertConfig
 
 from flash.errors import InputError
 from flash.finetuning.finetune import finetune
-from flash.finetuning.models import load_task_model, load_task_tokenizer, shown_labels
+from flash.finetuning.models import load_task_model, load_task_tokenizer, shown_labels, usual_learning_rate
 from flash.finetuning.problems import problem_of
 from flash.finetuning.problems.problem import Encoded, Features
 from flash.finetuning.scoring import Finetuned
@@ -317,3 +317,10 @@ def test_depth_grows_from_the_embeddings_to_the_head(start, tmp_path):
         assert depths[0] == 0
         assert depths[-1] == layers + 1
         assert set(depths) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("millions", "rate"), [(0.1, 2e-3), (7, 2e-3), (11, 1e-3), (54, 2e-4), (102, 8e-5), (326, 2e-5), (7000, 2e-5)]
+)
+def test_larger_models_learn_at_lower_rates(millions, rate):
+    assert usual_learning_rate(int(millions * 1e6)) == rate

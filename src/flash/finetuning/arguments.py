@@ -89,7 +89,9 @@ class FinetuningArguments(TrainingArguments):
 
     # over the defaults of TrainingArguments
     output_dir: str = field(default="./flashquad-finetuned", metadata={"help": "Folder of the study."})
-    learning_rate: float = field(default=3e-4, metadata={"help": "Highest learning rate."})
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Highest learning rate; by default one for the size of the model."}
+    )
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Rows in a batch on each device."})
     per_device_eval_batch_size: int = field(default=128, metadata={"help": "Rows in a batch of validation."})
     num_train_epochs: float = field(default=3.0, metadata={"help": "Times that the training file is gone through."})
@@ -139,7 +141,8 @@ class FinetuningArguments(TrainingArguments):
             raise InputError(f"--max_seq_length must be at least 3, got {self.max_seq_length}: [CLS], one token, [SEP]")
         if self.num_train_epochs <= 0 and self.max_steps <= 0:
             raise InputError(f"--num_train_epochs must be above 0, got {self.num_train_epochs}")
-        for rate in [self.learning_rate, *(self.learning_rates or [])]:
+        given = [] if self.learning_rate is None else [self.learning_rate]
+        for rate in [*given, *(self.learning_rates or [])]:
             if not 0 < rate < 1:
                 raise InputError(f"a learning rate must lie between 0 and 1, got {rate}; pass one such as 3e-4")
         if self.eval_strategy not in ("epoch", "steps"):

@@ -15,7 +15,7 @@ from flash.finetuning.baselines import baselines
 from flash.finetuning.data import TaskData, check_vocabulary, describe, load_data
 from flash.finetuning.figures import draw_curves
 from flash.finetuning.json_files import read_json, write_json
-from flash.finetuning.models import load_task_model, load_task_tokenizer
+from flash.finetuning.models import load_task_model, load_task_tokenizer, usual_learning_rate
 from flash.finetuning.problems.problem import Encoded
 from flash.finetuning.reports import plus_minus, write_hardest, write_model_card, write_report
 from flash.finetuning.run import METRICS, MODEL, Run, task_trainer, train_run
@@ -97,7 +97,7 @@ def _finetune(args: FinetuningArguments, *, command: str) -> Study:
     facts["train"]["unknown_tokens"] = round(unknown, 4)
     facts["left_out"] = {name: dict(split.left_out) for name, split in splits.items() if split.left_out}
     found = _baselines(folder, data) if args.baselines else {}
-    rates = list(dict.fromkeys(args.learning_rates or [args.learning_rate]))
+    rates = _learning_rates(args, loaded.model.num_parameters())
     runs = [
         Run(rate, seed, folder / RUNS / f"lr-{rate:g}-seed-{seed}")
         for rate in rates
@@ -114,6 +114,16 @@ def _finetune(args: FinetuningArguments, *, command: str) -> Study:
     draw_curves(folder / "curves.png", data.problem.task.metric, chosen)
     write_model_card(folder, data=data, metrics=metrics, command=command, model=args.model)
     return Study(folder, metrics)
+
+
+def _learning_rates(args: FinetuningArguments, parameters: int) -> list[float]:
+    if args.learning_rates is not None:
+        return list(dict.fromkeys(args.learning_rates))
+    if args.learning_rate is not None:
+        return [args.learning_rate]
+    rate = usual_learning_rate(parameters)
+    logger.info("learning rate %g, for %s parameters; --learning_rates tries several", rate, f"{parameters:,}")
+    return [rate]
 
 
 def _claim(folder: Path, args: FinetuningArguments, data: TaskData) -> None:
