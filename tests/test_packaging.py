@@ -7,6 +7,9 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
+import yaml
+
 REPOSITORY = Path(__file__).parents[1]
 # imported where they are installed: kernels (comes with PyTorch for CUDA), another segmenter
 OPTIONAL = {"triton", "jieba"}
@@ -24,8 +27,18 @@ def distribution_name(requirement):
     return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
 
 
-def test_what_is_imported_is_declared():
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_the_version_to_cite_is_that_of_the_package(project):
+    cited = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    in_bibtex = re.search(r"version = \{(.*)\}", (REPOSITORY / "docs/questions.md").read_text(encoding="utf-8"))[1]
+    assert cited["version"] == in_bibtex == project["version"]
+
+
+def test_what_is_imported_is_declared(project):
     requirements = [*project["dependencies"], *project["optional-dependencies"]["scale"]]
     declared = {distribution_name(requirement) for requirement in requirements}
     files = [*REPOSITORY.glob("*.py"), *(REPOSITORY / "src").rglob("*.py")]
