@@ -170,6 +170,13 @@ def test_a_head_with_one_answer_a_row_refuses_packed_rows(family, ending):
     input_ids = IDS[:, None] if ending == "ForMultipleChoice" else IDS
     message = refusal_of(model_of(family, ending), input_ids, seq_idx=torch.zeros_like(IDS))
     assert_holds(message, ["seq_idx", "one answer a row"])
+    positions = torch.tensor([[0, 1, 0, 1, 2]])
+    positions = positions[:, None] if ending == "ForMultipleChoice" else positions
+    message = refusal_of(model_of(family, ending), input_ids, position_ids=positions.expand(input_ids.shape))
+    assert_holds(message, ["position_ids", "begin anew", "one answer a row", "attention_mask"])
+    assert model_of(family, ending)(
+        input_ids, position_ids=positions.expand(input_ids.shape), attention_mask=torch.ones_like(input_ids)
+    )
 
 
 @for_each_family

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import DataCollatorWithFlattening
 
 from flash import FLASHQuadForMaskedLM
 from flash.errors import InputError
@@ -231,3 +232,15 @@ def test_a_tiny_cured_model_overfits_ten_lines():
     assert loss.item() < 0.1
     model.eval()
     assert torch.equal(model(input_ids).logits.argmax(dim=-1)[hidden], lines[hidden])
+
+
+@for_each_setting
+def test_rows_flattened_by_the_collator_of_transformers_have_the_logits_they_have_apart(settings):
+    model, _ = random_model(**settings)
+    model.double()
+    rows = [{"input_ids": ids, "labels": ids} for ids in ([5, 6, 7], [8, 9, 5, 6, 3], [4, 3])]
+    batch = DataCollatorWithFlattening()(rows)
+    assert "seq_idx" not in batch
+    with torch.no_grad():
+        apart = [model(torch.tensor([row["input_ids"]])).logits[0] for row in rows]
+        torch.testing.assert_close(model(**batch).logits, torch.cat(apart)[None], **FLOAT64)

@@ -234,6 +234,31 @@ def test_padding_may_share_the_number_of_the_packed_sequence_behind_it(numbered,
         assert_same_texts(packed, apart(model, [first, second]), [first, second], FLOAT64)
 
 
+def real_text(length, seed):
+    return random_text(torch.ones(length, dtype=torch.bool), seed)
+
+
+@examples(60)
+@given(model=models(), lengths=st.tuples(st.integers(2, 7), st.integers(1, 7)), seed=seeds)
+def test_positions_that_begin_anew_pack_as_transformers_packs(model, lengths, seed):
+    sequences = [real_text(length, seed + number) for number, length in enumerate(lengths)]
+    inputs = inputs_of(join(*sequences))
+    assert "attention_mask" not in inputs
+    positions = torch.tensor([[*range(lengths[0]), *range(lengths[1])]])
+    with torch.no_grad():
+        packed = hidden_of(model, **inputs, position_ids=positions)[0].split(lengths)
+        assert_same_texts(packed, apart(model, sequences), sequences, FLOAT64)
+
+
+@examples(30)
+@given(model=models(), length=st.integers(1, 7), start=st.integers(0, 3), step=st.integers(0, 2), seed=seeds)
+def test_positions_that_do_not_begin_anew_pack_nothing(model, length, start, step, seed):
+    inputs = inputs_of(real_text(length, seed)) | {"position_ids": start + step * torch.arange(length)[None]}
+    with torch.no_grad():
+        masked = hidden_of(model, **inputs, attention_mask=torch.ones(1, length, dtype=torch.long))
+        assert_same(hidden_of(model, **inputs), masked, FLOAT64)
+
+
 # --- lengths
 
 

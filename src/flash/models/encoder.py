@@ -25,6 +25,7 @@ from flash.models.inputs import (
     count_positions,
     number_segments,
     real_tokens,
+    segments_of_positions,
 )
 from flash.ops.rotary import rotary_angles
 from flash.ops.sequences import Sequences
@@ -134,7 +135,8 @@ class GatedEncoder(GatedPreTrainedModel):
                 padding has no meaning (0 where the layers did not see it).
             token_type_ids: Segment of each token, default 0.
             position_ids: Position of each token in the sinusoid. Default: counted from the first real token. The
-                attention itself sees distances only, so positions that begin anew pack nothing: that takes ``seq_idx``.
+                attention itself sees distances only. Where positions begin anew, without ``attention_mask`` and
+                outside of a graph, another sequence begins, as ``seq_idx`` would say.
             inputs_embeds: Word embeddings of shape ``(batch_size, sequence_length, hidden_size)``.
             seq_idx: Number of the sequence that a token belongs to, ``(batch_size, sequence_length)``, where rows are
                 packed; a sequence is a run of equal numbers. Sequences do not see each other, and each has the outputs
@@ -159,6 +161,12 @@ class GatedEncoder(GatedPreTrainedModel):
         assert inputs_embeds is not None
         check_inputs_embeds(inputs_embeds, self.config.hidden_size)
         batch_size, length = inputs_embeds.shape[:2]
+        shape = (batch_size, length)
+        if position_ids is not None:
+            check_positions(position_ids, shape)
+            position_ids = position_ids.expand(shape)  # one row may stand for all
+            if seq_idx is None and attention_mask is None and past_key_values is None:
+                seq_idx = segments_of_positions(position_ids)
         if seq_idx is not None:
             if past_key_values is not None:
                 raise InputError("seq_idx packs whole sequences, which past_key_values cannot continue: leave out one")
@@ -166,7 +174,6 @@ class GatedEncoder(GatedPreTrainedModel):
         cache = self._cache(past_key_values, use_cache, batch_size)
         past_length = 0 if cache is None else cache.get_seq_length()
         device = inputs_embeds.device
-        shape = (batch_size, length)
         mask = real_tokens(
             input_ids,
             attention_mask,
@@ -181,13 +188,11 @@ class GatedEncoder(GatedPreTrainedModel):
             mask = torch.ones(shape, dtype=torch.bool, device=device)
         if seq_idx is not None:
             seq_idx = number_segments(seq_idx, shape).to(device)
-        if position_ids is not None:
-            check_positions(position_ids, shape)
-            position_ids = position_ids.expand(shape)  # one row may stand for all
-        elif cache is not None and mask is not None and past_length:
-            position_ids = self.continued_positions(cache, mask)
-        else:
-            position_ids = count_positions(mask, seq_idx, shape, device)
+        if position_ids is None:
+            if cache is not None and mask is not None and past_length:
+                position_ids = self.continued_positions(cache, mask)
+            else:
+                position_ids = count_positions(mask, seq_idx, shape, device)
         if token_type_ids is None:
             token_type_ids = torch.zeros(shape, dtype=torch.long, device=device)
         else:

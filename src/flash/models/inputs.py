@@ -110,6 +110,25 @@ def number_segments(seq_idx: Tensor, shape: tuple[int, int]) -> Tensor:
     return torch.nn.functional.pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0)).long().cumsum(dim=1)
 
 
+def segments_of_positions(position_ids: Tensor) -> Tensor | None:
+    """Number the sequences of rows in which positions begin anew; None where none does, and in a graph.
+
+    That is how rows are packed by ``DataCollatorWithFlattening`` for other models of transformers.
+    """
+    if torch.compiler.is_compiling():
+        return None
+    before, after = position_ids[:, :-1], position_ids[:, 1:]
+    begins = (after <= before) & (after != before).any(dim=1, keepdim=True)  # one position for all tokens packs nothing
+    return torch.nn.functional.pad(begins, (1, 0)).long().cumsum(dim=1) if begins.any() else None
+
+
+def packs_by_positions(position_ids: Tensor | None, attention_mask: Tensor | None) -> bool:
+    """Tell whether a head's inputs pack rows as ``segments_of_positions`` finds it."""
+    if position_ids is None or position_ids.dim() != 2 or attention_mask is not None:
+        return False
+    return segments_of_positions(position_ids) is not None
+
+
 def number_outside(x: Tensor, end: int) -> int | None:
     """Find a number below 0 or from ``end`` on, where looking costs no transfer from a GPU (CUDA itself asserts)."""
     if not is_readable(x):
