@@ -188,8 +188,8 @@ def test_without_a_learning_rate_the_size_of_the_model_gives_one(start, tmp_path
     args = small_study(start, tmp_path, learning_rate=None, num_train_epochs=1)
     with caplog.at_level("INFO"):
         study = finetune(args, command="")
-    assert study.metrics["learning_rate"] == 2e-3
-    assert f"learning rate 0.002, for {study.metrics['parameters']:,} parameters" in caplog.text
+    assert study.metrics["learning_rate"] == 1e-3
+    assert f"learning rate 0.001, for {study.metrics['parameters']:,} parameters" in caplog.text
     assert args.learning_rate is None  # so the same arguments serve for another model
 
 

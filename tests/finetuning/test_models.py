@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import EuroBertConfig
+from transformers import AutoModelForMaskedLM, EuroBertConfig
 
 from flash.errors import InputError
 from flash.finetuning.finetune import finetune
@@ -20,6 +20,7 @@ from flash.finetuning.scoring import Finetuned
 from flash.finetuning.trainer import depth_of, layer_count
 from flash.tasks.task import load_task
 
+from toy_pretraining import toy_tokenizer
 from toy_tasks import TASK_OF, checkpoint, peer, task_folder, toy_finetuning
 
 
@@ -54,6 +55,22 @@ def test_the_encoder_is_the_checkpoints_and_the_head_is_new(start):
     assert torch.equal(model.state_dict()[name], loaded.state_dict()[name])
     assert not torch.equal(model.state_dict()[name], scratch.state_dict()[name])
     assert model.config.id2label == {0: "101", 1: "102"}
+
+
+def test_a_new_head_reads_an_output_of_the_usual_size_and_a_trained_one_what_it_was_trained_on(tmp_path):
+    folder = checkpoint(tmp_path / "model", final_norm=True)
+    model = AutoModelForMaskedLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.flash_quad.final_norm.scale.fill_(0.04)
+    model.save_pretrained(folder)
+    loaded = load_task_model(str(folder), classification(), {}, max_length=32).model
+    assert loaded.flash_quad.final_norm.scale.item() == pytest.approx(0.04 * 32)
+    with torch.no_grad():
+        loaded.flash_quad.final_norm.scale.fill_(0.04)
+    loaded.save_pretrained(tmp_path / "trained")
+    toy_tokenizer(tmp_path / "trained").save_pretrained(tmp_path / "trained")
+    again = load_task_model(str(tmp_path / "trained"), classification(), {}, max_length=32).model
+    assert again.flash_quad.final_norm.scale.item() == pytest.approx(0.04)
 
 
 @pytest.mark.parametrize("architecture", ["flash_quad", "modernbert"])
@@ -320,7 +337,7 @@ def test_depth_grows_from_the_embeddings_to_the_head(start, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("millions", "rate"), [(0.1, 2e-3), (7, 2e-3), (11, 1e-3), (54, 2e-4), (102, 8e-5), (326, 2e-5), (7000, 2e-5)]
+    ("millions", "rate"), [(0.1, 1e-3), (7, 1e-3), (11, 6e-4), (54, 9e-5), (102, 4e-5), (326, 1e-5), (7000, 1e-5)]
 )
 def test_larger_models_learn_at_lower_rates(millions, rate):
     assert usual_learning_rate(int(millions * 1e6)) == rate

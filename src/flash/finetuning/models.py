@@ -23,6 +23,8 @@ import flash  # noqa: F401  makes its models known to the Auto classes
 from flash.errors import InputError
 from flash.finetuning.problems.problem import Problem
 from flash.models.base_configuration import BaseConfiguration
+from flash.models.encoder import GatedEncoder
+from flash.models.scale_folding import fold_scales
 from flash.ops.backends import check_backend_name
 from flash.packaged import packaged_or_named
 
@@ -134,22 +136,25 @@ def load_task_model(
     other_labels = bool(problem.head_labels()) and before.id2label != config.id2label
     # the one output of a value and that of a choice have the same shape
     other_kind = bool(before.architectures) and type(model).__name__ not in before.architectures
-    if has_head and (mismatched or other_labels or other_kind):
+    replaced = has_head and bool(mismatched or other_labels or other_kind)
+    if replaced:
         fresh = problem.auto_class.from_config(config)
         encoder_weights = {key: value for key, value in model.state_dict().items() if key.startswith(prefix)}
         fresh.load_state_dict(encoder_weights, strict=False)
-        return TaskModel(fresh, frozenset(new | (fresh.state_dict().keys() - encoder_weights.keys())), True)
-    return TaskModel(model, frozenset(new), bool(mismatched))
+        model, new = fresh, new | (fresh.state_dict().keys() - encoder_weights.keys())
+    if new and isinstance(model.base_model, GatedEncoder):
+        fold_scales(model.base_model)  # the new head reads an output of the size that its first weights are for
+    return TaskModel(model, frozenset(new), bool(mismatched) or replaced)
 
 
 def usual_learning_rate(parameters: int) -> float:
     """Give a highest learning rate that models of this size bear, rounded to one digit.
 
-    Of 2e-3 for 7 million parameters, the best of four rates for the packaged model, down to about 1e-4 for 100 million,
-    as is usual for models of that size; never above 2e-3 or below 2e-5.
+    Of 1e-3 for 7 million parameters, the best for the packaged model, down to 4e-5 for 100 million, as is usual for
+    models of that size; never above 1e-3 or below 1e-5.
     """
-    rate = 2e-3 * (7e6 / parameters) ** 1.2
-    return float(f"{min(max(rate, 2e-5), 2e-3):.0e}")
+    rate = 1e-3 * (7e6 / parameters) ** 1.2
+    return float(f"{min(max(rate, 1e-5), 1e-3):.0e}")
 
 
 def _set_pooling(config: PreTrainedConfig, pooling: str, problem: Problem, name: str) -> None:

@@ -1,0 +1,78 @@
+"""Gains of norms go into the matrices behind them: the function stays, the sizes come near 1."""
+
+import copy
+
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from flash.models.scale_folding import fold_scales
+
+from families import GATED_FAMILIES, assert_same, examples, inputs_of, models, seeds, texts
+
+FLOAT64 = 1e-9
+
+
+@torch.no_grad()
+def stretch(model, seed):
+    """Give each norm a gain of another size, as training may; without the constant under the root."""
+    sizes = torch.logspace(-1.5, 1.5, 7)[torch.randperm(7, generator=torch.Generator().manual_seed(seed))].tolist()
+    norms = [module for module in model.modules() if hasattr(module, "eps")]
+    for index, norm in enumerate(norms):
+        norm.eps = 1e-30
+        for parameter in norm.parameters():
+            parameter.mul_(sizes[index % len(sizes)])
+
+
+def gains(encoder):
+    norms = [encoder.embeddings.norm, encoder.final_norm]
+    norms += [norm for unit in encoder.layers for norm in (unit.norm, unit.attention_norm) if norm is not None]
+    return [norm.scale if hasattr(norm, "scale") else norm.weight for norm in norms if list(norm.parameters())]
+
+
+@examples(60)
+@given(model=models("ForMaskedLM", families=GATED_FAMILIES), text=texts(), seed=seeds)
+def test_the_logits_stay_and_the_gains_come_near_1(model, text, seed):
+    stretch(model, seed)
+    folded = copy.deepcopy(model)
+    fold_scales(folded.base_model, [folded.lm_head.dense])
+    with torch.no_grad():
+        assert_same(folded(**inputs_of(text)).logits, model(**inputs_of(text)).logits, FLOAT64)
+    if model.config.norm_position == "post":
+        assert all(torch.equal(*pair) for pair in zip(folded.parameters(), model.parameters(), strict=True))
+    else:
+        free = gains(folded.base_model)[0 if model.config.final_norm else 1 :]  # without a norm at its end the stream
+        assert all(0.7 < gain.square().mean().sqrt() < 1.42 for gain in free)  # has a size of its own
+
+
+@examples(30)
+@given(model=models(families=GATED_FAMILIES), text=texts(), seed=seeds)
+def test_without_readers_the_output_has_another_size_and_the_same_direction(model, text, seed):
+    assume(model.config.norm_position == "pre")
+    stretch(model, seed)
+    folded = copy.deepcopy(model)
+    fold_scales(folded)
+    with torch.no_grad():
+        after, before = (each(**inputs_of(text)).last_hidden_state for each in (folded, model))
+    factor = (after[0, 0].norm() / before[0, 0].norm()).item()
+    assert abs(torch.tensor(factor).log2().round().exp2().item() / factor - 1) < FLOAT64
+    assert_same(after, before * factor, FLOAT64)
+
+
+@examples(20)
+@given(model=models(families=GATED_FAMILIES), seed=seeds)
+def test_what_is_folded_stays_as_it_is_and_keeps_its_digits(model, seed):
+    stretch(model.bfloat16(), seed)
+    fold_scales(model)
+    again = copy.deepcopy(model)
+    fold_scales(again)
+    assert all(torch.equal(*pair) for pair in zip(again.parameters(), model.parameters(), strict=True))
+
+
+@given(scale=st.sampled_from([0.0, float("nan"), float("inf")]), model=models(families=GATED_FAMILIES))
+@examples(10)
+def test_a_gain_without_a_size_is_left_alone(scale, model):
+    with torch.no_grad():
+        gains(model)[0].fill_(scale)
+        fold_scales(model)
+    assert all(parameter.isfinite().all() for parameter in model.layers.parameters())
