@@ -1,10 +1,13 @@
 """Figures show what can be read: no boxes for characters that no font has, ticks that do not run into each other."""
 
+import itertools
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib import legend
 
 from flash.finetuning import figures
 from flash.finetuning.figures import draw_confusion, draw_curves, font_for, shown_names
@@ -63,6 +66,13 @@ def test_curves_of_one_epoch_are_seen(curve, tmp_path, monkeypatch):
         left, right = line.axes.get_xlim()
         assert left == 0
         assert all(left < epoch <= right for epoch in line.get_xdata())
+
+
+def test_a_busy_machine_gives_no_warning_of_the_legend(tmp_path, monkeypatch):
+    monkeypatch.setattr(legend, "time", SimpleNamespace(perf_counter=itertools.count(step=2).__next__))
+    curve = [{"epoch": 1, "loss": 2.0}, {"epoch": 1, "eval_loss": 1.5, "eval_accuracy": 0.5}]
+    with warnings.catch_warnings(action="error"):
+        draw_curves(tmp_path / "curves.png", "accuracy", [{"seed": 1, "curve": curve}])
 
 
 def test_curves_of_runs_of_any_length_are_drawn(tmp_path):

@@ -101,6 +101,8 @@ def test_a_quotation_mark_that_is_not_closed_costs_its_line_alone(tmp_path):
         ("a.csv", "文本,标签\n好,1\n".encode("gb18030"), "a.csv:1 is not UTF-8"),
         ("a.csv", b"text,label,label\nx,1,2\n", "has 2 columns 'label'"),
         ("a.tsv", b"text\tlabel\ttext \nx\t1\t2\n", "has 2 columns 'text'"),
+        ("a.csv", b"text;label\nx, y;1\n", r"single column, 'text;label'; divide the columns of a \.csv by commas"),
+        ("a.tsv", b"text,label\nx,1\n", r"single column, 'text,label'; .* those of a \.tsv by tabs"),
         ("a.parquet", b"no parquet", "is no Parquet file"),
         ("a.json.gz", b"no gzip", "cannot be read"),
         ("a.json.xz", b"no xz", "cannot be read"),

@@ -2,6 +2,7 @@ import json
 import logging
 import os
 import resource
+import shlex
 import shutil
 
 import pytest
@@ -13,7 +14,7 @@ from flash import FLASHQuadForMaskedLM
 from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.errors import InputError
 from flash.models.presets import RECOMMENDED
-from flash.training.pretrain import pretrain, result_summary
+from flash.training.pretrain import PretrainingResult, pretrain, result_summary
 from flash.training.trainer import MaskedLMTrainer
 
 from token_folders import rows_of_text, write_token_folder
@@ -159,6 +160,13 @@ def test_the_summary_names_every_place(train, tmp_path):
     (entry,) = (entry for entry in log_history(output_dir) if "eval_loss" in entry)
     assert f'"loss": {entry["eval_loss"]:.4f}'.rstrip("0") in summary
     assert len(scalars(tmp_path / "elsewhere", "train/loss")) == 1
+
+
+def test_the_command_of_the_summary_can_be_pasted_where_a_path_has_spaces(tmp_path):
+    logs = tmp_path / "my logs"
+    logs.mkdir()
+    summary = result_summary(PretrainingResult(tmp_path, tmp_path / "curves.png", logs, {}))
+    assert shlex.split(summary) == ["TensorBoard", "tensorboard", "--logdir", str(logs)]
 
 
 def test_without_reports_the_summary_names_none(train):

@@ -1,6 +1,10 @@
+import itertools
 import json
+import warnings
+from types import SimpleNamespace
 
 import pytest
+from matplotlib import legend
 from PIL import Image
 
 from flash import FLASHQuadConfig, FLASHQuadForMaskedLM
@@ -59,6 +63,12 @@ def test_without_validation_only_training_is_drawn(tmp_path):
     shown = colours(tmp_path / "curves.png")
     assert BLUE in shown
     assert ORANGE not in shown
+
+
+def test_a_busy_machine_gives_no_warning_of_the_legend(tmp_path, monkeypatch):
+    monkeypatch.setattr(legend, "time", SimpleNamespace(perf_counter=itertools.count(step=2).__next__))
+    with warnings.catch_warnings(action="error"):
+        draw_curves(LOG, tmp_path / "curves.png")
 
 
 def test_a_run_that_logged_nothing_leaves_empty_axes(tmp_path):

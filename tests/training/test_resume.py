@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import pytest
@@ -17,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.data import stream_order
 from flash.errors import InputError
+from flash.training import trainer
 from flash.training.folder_lock import only_process_in
 from flash.training.pretrain import pretrain
 
@@ -160,6 +162,21 @@ def test_the_tokens_seen_are_those_of_the_whole_run(run, whole, tmp_path):
     (expected,) = (line for line in (whole / "README.md").read_text().splitlines() if " tokens. " in line)
     assert expected.startswith("8 steps, ")
     assert expected in (resumed / "README.md").read_text()
+
+
+def test_tokens_a_second_are_those_since_the_run_went_on(run, whole, tmp_path, monkeypatch):
+    batch_sums, seconds = trainer._batch_sums, 1.0
+
+    def one_second_a_token(inputs, *args, **kwargs):
+        nonlocal seconds
+        seconds += inputs["attention_mask"].sum().item()
+        return batch_sums(inputs, *args, **kwargs)
+
+    monkeypatch.setattr(trainer, "_batch_sums", one_second_a_token)
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: seconds))
+    resumed = run(stopped_after(3, whole, tmp_path))
+    rates = {entry["step"]: entry["tokens_per_second"] for entry in log_history(resumed) if "loss" in entry}
+    assert [rates[step] for step in (4, 6, 8)] == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("max_steps", [8, 5])

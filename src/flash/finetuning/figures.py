@@ -99,7 +99,7 @@ def draw_curves(path: Path, metric: str, records: Sequence[dict[str, Any]]) -> N
         Line2D([], [], color="gray", marker="."),
         Line2D([], [], color="gray", linestyle="--", marker="o", markersize=4),
     ]
-    panels[0].legend(lines, ["training", "dev"], frameon=False, fontsize=8)
+    panels[0].legend(lines, ["training", "dev"], loc="best", frameon=False, fontsize=8)
     seeds = [Line2D([], [], color=f"C{number % 10}") for number in range(len(records))]
-    panels[1].legend(seeds, [f"seed {record['seed']}" for record in records], frameon=False, fontsize=8)
+    panels[1].legend(seeds, [f"seed {record['seed']}" for record in records], loc="best", frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)

@@ -79,7 +79,7 @@ def _draw_attention(models: Sequence[ModelMeasures], name: str) -> Any:
     for axes in panels:
         axes.set_ylim(bottom=0)
     panels[1].set_ylim(top=1.05)
-    panels[2].legend(frameon=False, fontsize=8)
+    panels[2].legend(loc="best", frameon=False, fontsize=8)
     _finish(panels, "mean, and band from 10th to 90th percentile over tokens")
     return figure
 
@@ -182,7 +182,7 @@ def _tick(measures: LengthMeasures) -> str:
 def _finish(panels: Sequence[Any], note: str) -> None:
     for axes in panels:
         axes.grid(alpha=0.3)
-    panels[0].legend(frameon=False, fontsize=8)
+    panels[0].legend(loc="best", frameon=False, fontsize=8)
     panels[0].figure.supxlabel(note, fontsize=8, color="dimgrey")
 
 

@@ -128,6 +128,11 @@ def _header(path: Path, names: Sequence[str]) -> list[str]:
     if not _is_utf8("".join(names)):
         raise InputError(f"{path}:1 is not UTF-8; save the file as UTF-8")
     names = [name.strip() for name in names]
+    # a spreadsheet divides columns by semicolons where the comma is the decimal sign
+    if len(names) == 1 and any(separator in names[0] for separator in ",;\t"):
+        raise InputError(
+            f"{path} has a single column, {names[0]!r}; divide the columns of a .csv by commas, those of a .tsv by tabs"
+        )
     _check_for_twins(path, names)
     return names
 

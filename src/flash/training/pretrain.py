@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -309,7 +310,7 @@ def result_summary(result: PretrainingResult) -> str:
     if result.curves.exists():  # not where a model was only scored
         lines += [f"model        {result.model_dir}", f"curves       {result.curves}"]
     if result.logging_dir.exists():
-        lines.append(f"TensorBoard  tensorboard --logdir {result.logging_dir}")
+        lines.append(f"TensorBoard  tensorboard --logdir {shlex.quote(str(result.logging_dir))}")
     if "eval_mlm_acc" in result.metrics:  # not where none of the rows' tokens was scored
         figures = {name: result.metrics[f"eval_{name}"] for name in ("loss", "mlm_acc", "perplexity")}
         lines.append(f"validation   {json.dumps({k: round(v, 4) for k, v in figures.items()})}")

@@ -32,7 +32,8 @@ def draw_curves(log_history: list[dict[str, Any]], path: Path) -> None:
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
         if axes.has_data():
-            axes.legend(frameon=False)
+            # matplotlib's own choice too, but where it is named a busy machine gives no warning of its slowness
+            axes.legend(loc="best", frameon=False)
     figure.savefig(path, dpi=120)
 
 

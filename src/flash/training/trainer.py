@@ -59,6 +59,7 @@ class MaskedLMTrainer(Trainer):
         self._eval_sums = torch.zeros(4, dtype=torch.float64)
         self.tokens_seen = 0
         self._clock: float | None = None  # start of the interval that tokens/s is measured over
+        self._tokens_before_clock = 0.0  # those that a checkpoint brought along
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         """Go through streamed rows in an order in which each worker of a loader reads every block once."""
@@ -128,8 +129,9 @@ class MaskedLMTrainer(Trainer):
             self.tokens_seen += int(tokens)
         if "loss" in logs:
             now = time.monotonic()
-            logs["tokens_per_second"] = tokens / max(now - (self._clock or now), 1e-9)
-            self._clock = now
+            timed = tokens - self._tokens_before_clock
+            logs["tokens_per_second"] = timed / max(now - (self._clock or now), 1e-9)
+            self._clock, self._tokens_before_clock = now, 0.0
             if scored:
                 logs["loss"] = loss / scored
                 logs["mlm_acc"] = correct / scored
@@ -209,6 +211,7 @@ class MaskedLMTrainer(Trainer):
         saved = self.state.stateful_callbacks.get(self.STATE_KEY) if checkpoint is not None else None
         if saved is not None:
             self.tokens_seen = saved["tokens_seen"]
+            self._tokens_before_clock = saved["sums"][-1]
             if self._stream_order is not None and saved.get("lanes"):
                 # the order of the run that is gone on with, whatever the number of workers is now
                 self._stream_order.lanes = saved["lanes"]

@@ -235,6 +235,23 @@ def test_nothing_usable_is_an_error_that_leaves_nothing(vocab_file, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"a.jsonl", "vocab.txt"}
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.txt", "今天的天气很好，我们一起去公园玩吧！\n".encode("gb18030"), "pass --encoding gb18030"),
+        ("a.jsonl", '{"content": "今天的天气很好"}\n'.encode(), "name the key that holds the text with --json-key"),
+        ("a.txt", "很好\n".encode(), "fewer than the 10 of a block"),
+    ],
+)
+def test_where_nothing_is_usable_each_reason_is_told(vocab_file, tmp_path, caplog, name, content, expected):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match="no usable text in the 1 input files: 1 "):
+        prepare_tokens([tmp_path / name], tmp_path / "out", vocab_file, workers=1)
+    (told,) = caplog.messages
+    assert name in told
+    assert expected in told
+
+
 def test_existing_folder_is_replaced_only_when_asked(corpus, vocab_file, tmp_path):
     out = tmp_path / "out"
     prepare_dataset([corpus], out, vocab_file, PrepareSettings(max_length=64), workers=1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from flash.corpus.embedded import portable_path
 from flash.corpus.records import Reject
-from flash.corpus.rejects import RejectLog
+from flash.corpus.rejects import RejectLog, RejectTally
 from flash.corpus.tokens import tokenize
 from flash.corpus.tokens.job import Job
 from flash.corpus.tokens.shards import read_index, read_shard_account
@@ -91,7 +91,7 @@ def _input(job: Job, number: int, segments: Sequence[dict[str, Any]]) -> dict[st
 def _write_rejects(job: Job, accounts: Sequence[dict[str, Any]]) -> Counter[str]:
     """Write the rejects of all tasks to one file, unless there are none; tell the first, and return all numbers."""
     log = RejectLog()
-    rejects = chain(job.skipped, _blank_files(job, accounts), _rejects_of_tasks(job, accounts))
+    rejects = _rejects(job, accounts)
     first = next(rejects, None)
     if first is None:
         return log.tally.counts
@@ -101,6 +101,20 @@ def _write_rejects(job: Job, accounts: Sequence[dict[str, Any]]) -> Counter[str]
             file.write(_reject_line(reject))
     log.summarize()
     return log.tally.counts
+
+
+def tell_rejects(job: Job) -> RejectTally:
+    """Tell why nothing is left, where no dataset comes of the work; return all numbers."""
+    folder = job.work.child(tokenize.FOLDER)
+    accounts = [tokenize.read_account(folder, task) for task in range(len(job.tasks))]
+    log = RejectLog(only_counted=frozenset())  # a short text is a fault where there is no other
+    for reject in _rejects(job, [account for account in accounts if account is not None]):
+        log.add(reject)
+    return log.tally
+
+
+def _rejects(job: Job, accounts: Sequence[dict[str, Any]]) -> Iterator[Reject]:
+    yield from chain(job.skipped, _blank_files(job, accounts), _rejects_of_tasks(job, accounts))
 
 
 def _blank_files(job: Job, accounts: Sequence[dict[str, Any]]) -> Iterator[Reject]:

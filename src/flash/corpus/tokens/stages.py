@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from flash.corpus.folders import PART_SUFFIX
 from flash.corpus.records import Record
-from flash.corpus.rejects import RejectTally
 from flash.corpus.tokens import tokenize
-from flash.corpus.tokens.finish import write_manifest
+from flash.corpus.tokens.finish import tell_rejects, write_manifest
 from flash.corpus.tokens.job import Job
 from flash.corpus.tokens.output import is_finished, publish
 from flash.corpus.tokens.shards import write_index
@@ -44,12 +42,9 @@ def build_index(job: Job) -> dict[str, Any]:
     """
     index = write_index(job)
     if not index["tokens"]:
-        folder = job.work.child(tokenize.FOLDER)
-        accounts = [tokenize.read_account(folder, task) or {"rejects": {}} for task in range(len(job.tasks))]
-        counts = sum((Counter(account["rejects"]) for account in accounts), Counter[str]())
-        counts.update(reject.reason for reject in job.skipped)
+        tally = tell_rejects(job)
         job.work.remove()
-        raise InputError(f"no usable text in the {len(job.files)} input files: {RejectTally(counts)}")
+        raise InputError(f"no usable text in the {len(job.files)} input files: {tally}")
     return index
 
 
