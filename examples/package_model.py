@@ -21,7 +21,7 @@ import torch
 from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.errors import InputError
 from flash.models.loading import load_masked_lm
-from flash.models.scale_folding import fold_scales
+from flash.models.scale_folding import fold_masked_lm
 from flash.training.recipes import load_recipe
 
 LARGEST_BYTES = 16_000_000
@@ -50,7 +50,7 @@ def package(runs: list[Path], recipe: str, dataset: Path, output: Path) -> int:
     if weights > LARGEST_BYTES:
         raise InputError(f"{run}: {weights:,} bytes of weights are more than {LARGEST_BYTES:,}")
     # so that AdamW, which fine-tunes them, moves all weights by a like share of their size
-    fold_scales(model.base_model, [model.lm_head.dense])
+    fold_masked_lm(model)
     model.half().save_pretrained(output)
     tokenizer.save_pretrained(output)
     config = json.loads((output / "config.json").read_text(encoding="utf-8"))
