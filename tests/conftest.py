@@ -69,3 +69,17 @@ def toy_run(toy_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     output_dir = tmp_path_factory.mktemp("run") / "model"
     pretrain(toy_arguments(toy_dataset, output_dir), command="flashquad pretrain --recipe toy")
     return output_dir
+
+
+@pytest.fixture
+def train(toy_dataset, tmp_path):
+    """Train a toy model into a folder of the test; returns what the run gave, and the folder."""
+    from flash.training.pretrain import pretrain
+
+    from toy_pretraining import COMMAND, toy_arguments
+
+    def run(output="out", *, train_dir=toy_dataset, **changes):
+        output_dir = tmp_path / output
+        return pretrain(toy_arguments(train_dir, output_dir, **changes), command=COMMAND), output_dir
+
+    return run

@@ -66,6 +66,7 @@ TOY_CONFIG = {
     "token_shift": 0.25,
 }
 MAX_LENGTH = 64
+COMMAND = "flashquad pretrain --recipe toy"
 
 # what a step measures of the run, not of the clock
 _CURVE = ("step", "loss", "mlm_acc", "grad_norm", "learning_rate", "eval_loss", "eval_mlm_acc", "eval_perplexity")

@@ -139,3 +139,11 @@ def toy_finetuning(kind: str, data: Path, model: Path, output: Path, **changes: 
         "disable_tqdm": True,
     }
     return FinetuningArguments(**(settings | changes))
+
+
+def small_study(start: Path, folder: Path, **changes: Any) -> FinetuningArguments:
+    """A classifier of few texts, from the checkpoint ``start``; its files and its output lie in ``folder``."""
+    data = folder / "data"
+    if not data.exists():
+        task_folder(data, "classification", train=24, dev=12)
+    return toy_finetuning("classification", data, start, folder / "out", **({"baselines": False} | changes))

@@ -159,8 +159,8 @@ def _typed(runs: tuple[Run, ...]) -> list[list[str]]:
 
 
 TABLES: dict[str, Callable[[Records], str]] = {
-    "dev": lambda records: scores_table(records, "dev"),
-    "verdict": verdict,
-    "test": lambda records: scores_table(records, "test"),
-    "commands": commands,
+    "clue-dev": lambda records: scores_table(records, "dev"),
+    "clue-verdict": verdict,
+    "clue-test": lambda records: scores_table(records, "test"),
+    "clue-commands": commands,
 }

@@ -16,7 +16,7 @@ from flash.finetuning.run import Run
 from flash.finetuning.scoring import Finetuned
 from flash.training.folder_lock import only_process_in
 
-from toy_tasks import TASK_OF, checkpoint, peer, rows_of, task_folder, toy_finetuning, write_rows
+from toy_tasks import TASK_OF, checkpoint, peer, rows_of, small_study, task_folder, toy_finetuning, write_rows
 
 # the loss of new weights, or the score of a guess, that a model which has learned something is beyond
 BETTER_THAN = {
@@ -128,13 +128,6 @@ def test_the_packaged_model_makes_a_folder_for_the_pipeline(tmp_path):
     assert [entry["step"] for entry in record["curve"] if "loss" in entry] == [1, 2]
 
 
-def small_study(start, folder, **changes):
-    data = folder / "data"
-    if not data.exists():
-        task_folder(data, "classification", train=24, dev=12)
-    return toy_finetuning("classification", data, start, folder / "out", **({"baselines": False} | changes))
-
-
 def scores_of(study):
     return {name: found["values"] for name, found in study.metrics["dev"].items()}
 
@@ -182,21 +175,6 @@ def test_more_seeds_are_added_to_a_study(start, tmp_path):
     study = finetune(small_study(start, tmp_path, seeds=2), command="")
     assert len(study.metrics["dev"]["accuracy"]["values"]) == 2
     assert study.metrics["dev"]["accuracy"]["std"] is not None
-
-
-def test_without_a_learning_rate_the_size_of_the_model_gives_one(start, tmp_path, caplog):
-    args = small_study(start, tmp_path, learning_rate=None, num_train_epochs=1)
-    with caplog.at_level("INFO"):
-        study = finetune(args, command="")
-    assert study.metrics["learning_rate"] == 1e-3
-    assert f"learning rate 0.001, for {study.metrics['parameters']:,} parameters" in caplog.text
-    assert args.learning_rate is None  # so the same arguments serve for another model
-
-
-def test_the_best_learning_rate_is_kept(start, tmp_path):
-    study = finetune(small_study(start, tmp_path, learning_rates=[1e-6, 1e-2], num_train_epochs=5), command="")
-    assert study.metrics["learning_rate"] == 1e-2
-    assert set(study.metrics["learning_rates"]) == {"1e-06", "0.01"}
 
 
 def test_of_several_seeds_the_best_model_is_kept(tmp_path):
@@ -446,11 +424,6 @@ def test_overwriting_leaves_nothing_of_the_study_before(start, tmp_path):
     names = {path.name for path in finetune(args, command="").folder.iterdir()}
     assert "afqmc_predict.json" in names
     assert "tnews11_predict.json" not in names
-
-
-def test_a_learning_rate_that_is_named_twice_is_tried_once(start, tmp_path):
-    study = finetune(small_study(start, tmp_path, learning_rates=[1e-2, 0.01]), command="")
-    assert study.metrics["seeds"] == [2022]
 
 
 def test_training_and_validation_on_one_file_is_refused(start, tmp_path):

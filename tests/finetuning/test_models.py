@@ -13,7 +13,7 @@ from transformers import AutoModelForMaskedLM, EuroBertConfig
 
 from flash.errors import InputError
 from flash.finetuning.finetune import finetune
-from flash.finetuning.models import load_task_model, load_task_tokenizer, shown_labels, usual_learning_rate
+from flash.finetuning.models import load_task_model, load_task_tokenizer, shown_labels
 from flash.finetuning.problems import problem_of
 from flash.finetuning.problems.problem import Encoded, Features
 from flash.finetuning.scoring import Finetuned
@@ -334,10 +334,3 @@ def test_depth_grows_from_the_embeddings_to_the_head(start, tmp_path):
         assert depths[0] == 0
         assert depths[-1] == layers + 1
         assert set(depths) == {0, 1, 2, 3}
-
-
-@pytest.mark.parametrize(
-    ("millions", "rate"), [(0.1, 1e-3), (7, 1e-3), (11, 6e-4), (54, 9e-5), (102, 4e-5), (326, 1e-5), (7000, 1e-5)]
-)
-def test_larger_models_learn_at_lower_rates(millions, rate):
-    assert usual_learning_rate(int(millions * 1e6)) == rate

@@ -117,7 +117,7 @@ def _finetune(args: FinetuningArguments, *, command: str) -> Study:
 
 
 def _learning_rates(args: FinetuningArguments, parameters: int) -> list[float]:
-    if args.learning_rates is not None:
+    if args.learning_rates:
         return list(dict.fromkeys(args.learning_rates))
     if args.learning_rate is not None:
         return [args.learning_rate]

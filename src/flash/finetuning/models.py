@@ -150,8 +150,8 @@ def load_task_model(
 def usual_learning_rate(parameters: int) -> float:
     """Give a highest learning rate that models of this size bear, rounded to one digit.
 
-    Of 1e-3 for 7 million parameters, the best for the packaged model, down to 4e-5 for 100 million, as is usual for
-    models of that size; never above 1e-3 or below 1e-5.
+    From 1e-3 for 7 million parameters (docs/decisions/0012) down to 4e-5 for 100 million, as is usual for models of
+    that size; never above 1e-3 or below 1e-5.
     """
     rate = 1e-3 * (7e6 / parameters) ** 1.2
     return float(f"{min(max(rate, 1e-5), 1e-3):.0e}")

@@ -165,11 +165,13 @@ class GatedEncoder(GatedPreTrainedModel):
         if position_ids is not None:
             check_positions(position_ids, shape)
             position_ids = position_ids.expand(shape)  # one row may stand for all
-            if seq_idx is None and attention_mask is None and past_key_values is None:
-                seq_idx = segments_of_positions(position_ids)
         if seq_idx is not None:
             if past_key_values is not None:
                 raise InputError("seq_idx packs whole sequences, which past_key_values cannot continue: leave out one")
+            seq_idx = number_segments(seq_idx, shape).to(inputs_embeds.device)
+        elif past_key_values is None:
+            seq_idx = segments_of_positions(position_ids, attention_mask)
+        if seq_idx is not None:
             use_cache = False
         cache = self._cache(past_key_values, use_cache, batch_size)
         past_length = 0 if cache is None else cache.get_seq_length()
@@ -186,8 +188,6 @@ class GatedEncoder(GatedPreTrainedModel):
             mask = mask.to(device)
         elif cache is not None:
             mask = torch.ones(shape, dtype=torch.bool, device=device)
-        if seq_idx is not None:
-            seq_idx = number_segments(seq_idx, shape).to(device)
         if position_ids is None:
             if cache is not None and mask is not None and past_length:
                 position_ids = self.continued_positions(cache, mask)

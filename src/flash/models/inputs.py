@@ -107,26 +107,24 @@ def number_segments(seq_idx: Tensor, shape: tuple[int, int]) -> Tensor:
     A number that comes again behind others names another sequence.
     """
     _check_integers("seq_idx", seq_idx, shape)
-    return torch.nn.functional.pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0)).long().cumsum(dim=1)
+    return _count_begins(seq_idx[:, 1:] != seq_idx[:, :-1])
 
 
-def segments_of_positions(position_ids: Tensor) -> Tensor | None:
-    """Number the sequences of rows in which positions begin anew; None where none does, and in a graph.
+def segments_of_positions(position_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor | None:
+    """Number the sequences of rows in which positions begin anew; None where none does, with a mask, and in a graph.
 
-    That is how rows are packed by ``DataCollatorWithFlattening`` for other models of transformers.
+    That is how rows are packed by ``DataCollatorWithFlattening`` for other models of transformers. On a GPU this waits
+    for it, as finding out what is padding does.
     """
-    if torch.compiler.is_compiling():
+    if position_ids is None or position_ids.dim() != 2 or attention_mask is not None or torch.compiler.is_compiling():
         return None
     before, after = position_ids[:, :-1], position_ids[:, 1:]
     begins = (after <= before) & (after != before).any(dim=1, keepdim=True)  # one position for all tokens packs nothing
-    return torch.nn.functional.pad(begins, (1, 0)).long().cumsum(dim=1) if begins.any() else None
+    return _count_begins(begins) if begins.any() else None
 
 
-def packs_by_positions(position_ids: Tensor | None, attention_mask: Tensor | None) -> bool:
-    """Tell whether a head's inputs pack rows as ``segments_of_positions`` finds it."""
-    if position_ids is None or position_ids.dim() != 2 or attention_mask is not None:
-        return False
-    return segments_of_positions(position_ids) is not None
+def _count_begins(begins: Tensor) -> Tensor:
+    return torch.nn.functional.pad(begins, (1, 0)).long().cumsum(dim=1)
 
 
 def number_outside(x: Tensor, end: int) -> int | None:

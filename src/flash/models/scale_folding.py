@@ -42,14 +42,15 @@ def fold_scales(encoder: GatedEncoder) -> Folded:
         unit.in_proj.weight.mul_(_fold(unit.norm))
         if unit.attention_norm is not None:
             unit.out_proj.weight.mul_(_fold(unit.attention_norm))
-    words = encoder.embeddings.word_embeddings.weight
+    parts = encoder.embeddings
+    words = parts.word_embeddings.weight
     embeddings = _power_of_two(words * words.shape[1] ** 0.5)
-    kinds = (encoder.embeddings.word_embeddings, encoder.embeddings.token_type_embeddings)
-    for part in (*kinds, *filter(None, [encoder.embeddings.position_embeddings])):
-        _divide(part, embeddings)
+    for part in (parts.word_embeddings, parts.token_type_embeddings, parts.position_embeddings):
+        if part is not None:
+            _divide(part, embeddings)
     if isinstance(encoder.final_norm, nn.Identity):
         return Folded(embeddings=embeddings)
-    stream = _fold(encoder.embeddings.norm)
+    stream = _fold(parts.norm)
     for unit in units:
         _divide(unit.out_proj, stream)
     return Folded(_fold(encoder.final_norm), embeddings)

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple
 
 from flash.errors import InputError
-from flash.models.inputs import packs_by_positions, real_tokens
+from flash.models.inputs import real_tokens, segments_of_positions
 from flash.models.losses import class_ids, class_loss, span_loss, value_loss
 
 
@@ -64,7 +64,7 @@ class TaskMixin:
         if self.answers_rows:
             if options.get("seq_idx") is not None:
                 raise InputError("seq_idx packs several sequences into a row, but this head gives one answer a row")
-            if packs_by_positions(position_ids, attention_mask):
+            if segments_of_positions(position_ids, attention_mask) is not None:
                 raise InputError(
                     "position_ids that begin anew pack several sequences into a row, but this head gives one answer a "
                     "row; where they are one text, give its attention_mask"
