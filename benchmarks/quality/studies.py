@@ -212,6 +212,14 @@ def longer(records: Records) -> list[Run]:
     return [Run(contestant, "3M", LONG_RATE, seed=SEEDS[0], steps=2 * STEPS, length=2048) for contestant in LONG]
 
 
+LONGER = {"flash-quad": 2e-2, "transformer-muon": 1e-2, "transformer-own-init": 1e-2}  # with the rate of each
+
+
+def four_times(records: Records) -> list[Run]:
+    """Train four times as long at rates that were not tuned for it."""
+    return [Run(contestant, "3M", rate, seed=SEEDS[0], steps=4 * STEPS) for contestant, rate in LONGER.items()]
+
+
 EVALUATED_LENGTHS = (16, 32, 64, 256, 512, 1024, 2048)
 # The norm on the attention output cancels every divisor of squared ReLU, so with it there is only one.
 NORMALIZERS: tuple[dict[str, Any], ...] = (
@@ -246,6 +254,7 @@ TRICKS: tuple[dict[str, Any], ...] = ({}, {"scale_norm": False}, {"attention_nor
 STUDIES: dict[str, Callable[[Records], list[Run]]] = {
     "comparison-3M": lambda records: comparison(records, ALL_COMPARED),
     "separated-3M": lambda records: comparison(records, SEPARATED),
+    "longer-3M": four_times,
     "confirmation-11M": lambda records: confirmation(records, "11M", 128, COMPARED),
     "confirmation-23M": larger,
     "confirmation-512": lambda records: confirmation(records, "3M", 512, LONG),

@@ -124,6 +124,7 @@ def _of(study: str, write: Callable[[Records, str], str]) -> Callable[[Records],
 TABLES: dict[str, Callable[[Records], str]] = {
     "comparison-3M": _of("comparison-3M", comparison_table),
     "rates-3M": _of("comparison-3M", sweep_table),
+    "longer-3M": _of("longer-3M", comparison_table),
     "confirmation-11M": _of("confirmation-11M", comparison_table),
     "rates-11M": _of("confirmation-11M", sweep_table),
     "confirmation-23M": _of("confirmation-23M", comparison_table),

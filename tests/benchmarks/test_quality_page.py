@@ -2,6 +2,7 @@
 
 import re
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from generated_page import fill_tables
 from page import DOCS, PAGE, RECORDS
 from run_records import append_record
 from runs import Run, read_records
-from studies import MUON_RATES, STEPS
+from studies import MUON_RATES, STEPS, STUDIES
 from tables import TABLES
 
 
@@ -31,6 +32,14 @@ def test_every_table_is_shown_and_every_figure_is_there(text):
     assert set(re.findall(r"<!-- table ([\w-]+) -->", text)) == set(TABLES)
     figures = re.findall(r"\]\((figures/[\w.-]+)\)", text)
     assert all((DOCS / figure).is_file() for figure in figures)
+
+
+def test_every_record_is_of_a_study():
+    # the first ones, whose two parts of the optimizer had one rate, are those of "one-rate"
+    records = read_records(RECORDS)
+    planned = {replace(run, evaluate_at=()) for name in STUDIES for run in STUDIES[name](records)}
+    others = {replace(run, evaluate_at=()) for run in records} - planned
+    assert not [run for run in others if "muon_learning_rate" not in dict(run.training)]
 
 
 def test_a_table_that_was_changed_by_hand_is_written_anew(text):
