@@ -100,14 +100,14 @@ def draw_lengths(contestants: Sequence[Tuned], path: Path, *, trained_at: int, m
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for contestant, (style, colour) in zip(contestants, looks(), strict=False):
-        losses = contestant.losses_by_length()
+        losses = {length: mean(seeds) for length, seeds in contestant.losses_at_lengths().items()}
         label = contestant.label.replace("`", "")
         axes.plot(list(losses), list(losses.values()), f"o{style}", color=colour, label=label, markersize=3)
     if matched:
         axes.plot(list(matched), list(matched.values()), "k*", label="recommended, trained at that length")
     axes.axvline(trained_at, color="black", alpha=0.3, linewidth=1)
     axes.set_xscale("log", base=2)
-    lengths = sorted({length for contestant in contestants for length in contestant.losses_by_length()})
+    lengths = sorted({length for contestant in contestants for length in contestant.losses_at_lengths()})
     axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
     axes.set_xlabel(f"tokens in a row (training: {trained_at})")
     axes.set_ylabel("validation loss (nats per masked token)")

@@ -48,7 +48,8 @@ def draw(records: Records) -> None:
     normalizers, matched = length_study(records)
     if normalizers:
         trained_at = normalizers[0].runs[0].length
-        draw_lengths(normalizers, figures / "quality-lengths.png", trained_at=trained_at, matched=matched)
+        there = {length: tuned.mean_of("loss") for length, tuned in matched.items()}
+        draw_lengths(normalizers, figures / "quality-lengths.png", trained_at=trained_at, matched=there)
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """From the records of runs to what tables and figures show: means over seeds, learning-rate sweeps."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import Any
@@ -35,18 +35,17 @@ class Tuned:
         """Average ``loss``, ``accuracy`` or ``seconds`` over the seeds."""
         return mean(record[name] for record in self.records)
 
-    def losses_by_length(self) -> dict[int, float]:
-        """Average the loss over the seeds at each length of the validation rows, that of training among them."""
+    def losses_at_lengths(self) -> dict[int, list[float]]:
+        """Give the loss of each seed at each length of the validation rows, that of training among them."""
         measured = [
             {int(length): found["loss"] for length, found in record["lengths"].items()} | {run.length: record["loss"]}
             for run, record in zip(self.runs, self.records, strict=True)
         ]
-        return {length: mean(losses[length] for losses in measured) for length in sorted(measured[0])}
+        return {length: [losses[length] for losses in measured] for length in sorted(measured[0])}
 
     def spread_of(self, name: str) -> float | None:
         """Return the standard deviation over the seeds; None of one seed."""
-        values = [record[name] for record in self.records]
-        return stdev(values) if len(values) > 1 else None
+        return spread([record[name] for record in self.records])
 
 
 def summarize(records: Records, runs: Iterable[Run], label: Callable[[Run], str] | None = None) -> list[Tuned]:
@@ -67,6 +66,11 @@ def summarize(records: Records, runs: Iterable[Run], label: Callable[[Run], str]
         name = label(key) if label else CONTESTANTS[key.contestant].title
         summaries.append(Tuned(name, chosen, dict(sorted(sweep.items())), tuple(records[run] for run in chosen)))
     return summaries
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Return the standard deviation; None of a single value."""
+    return stdev(values) if len(values) > 1 else None
 
 
 def plus_minus(mean_value: float, spread: float | None, digits: int = 3, factor: float = 1.0) -> str:

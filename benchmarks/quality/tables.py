@@ -1,12 +1,13 @@
 """Tables of docs/quality.md."""
 
 from collections.abc import Callable, Iterable
+from statistics import mean
 
 from contestants import CONTESTANTS
 from generated_page import markdown_table
 from runs import Run
 from studies import STEPS, STUDIES, Records
-from summary import Tuned, plus_minus, summarize
+from summary import Tuned, plus_minus, spread, summarize
 
 
 def comparison_table(records: Records, study: str) -> str:
@@ -73,25 +74,29 @@ def variants_of(records: Records, study: str) -> str:
     return variants_table(records, STUDIES[study](records))
 
 
-def length_study(records: Records) -> tuple[list[Tuned], dict[int, float]]:
-    """Return the models trained at one length, and the loss of the recommended one trained and measured at others."""
+def length_study(records: Records) -> tuple[list[Tuned], dict[int, Tuned]]:
+    """Return the models trained at one length, and the recommended one trained and measured at each of others."""
     runs = [run for run in STUDIES["lengths"](records) if run in records]
     normalizers = summarize(records, [run for run in runs if run.evaluate_at], label=describe)
     matched = summarize(records, [run for run in runs if not run.evaluate_at])
-    return normalizers, {tuned.runs[0].length: tuned.mean_of("loss") for tuned in matched}
+    return normalizers, {tuned.runs[0].length: tuned for tuned in matched}
 
 
 def lengths_table(records: Records) -> str:
     """Give the loss of models trained at one length at all others, and what training at that length would give."""
     normalizers, matched = length_study(records)
-    lengths = sorted({length for tuned in normalizers for length in tuned.losses_by_length()})
+    lengths = sorted({length for tuned in normalizers for length in tuned.losses_at_lengths()})
     rows = []
     for tuned in normalizers:
-        losses = tuned.losses_by_length()
-        rows.append([tuned.label, *(f"{losses[length]:.3f}" for length in lengths), str(len(tuned.runs))])
+        losses = tuned.losses_at_lengths()
+        cells = [plus_minus(mean(losses[length]), spread(losses[length])) for length in lengths]
+        rows.append([tuned.label, *cells, str(len(tuned.runs))])
     if matched:
-        trained_there = [f"{matched[length]:.3f}" if length in matched else "" for length in lengths]
-        rows.append(["recommended, trained at that length", *trained_there, ""])
+        there = {
+            length: plus_minus(tuned.mean_of("loss"), tuned.spread_of("loss")) for length, tuned in matched.items()
+        }
+        seeds = min(len(tuned.runs) for tuned in matched.values())
+        rows.append(["recommended, trained at that length", *(there.get(length, "") for length in lengths), str(seeds)])
     return markdown_table(["normaliser", *map(str, lengths), "seeds"], rows)
 
 

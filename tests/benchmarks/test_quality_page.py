@@ -15,7 +15,7 @@ from generated_page import fill_tables
 from page import DOCS, PAGE, RECORDS
 from run_records import append_record
 from runs import Run, read_records
-from studies import MUON_RATES, STEPS, STUDIES
+from studies import EVALUATED_LENGTHS, MUON_RATES, NORMALIZER_RATE, STEPS, STUDIES
 from tables import TABLES
 
 
@@ -46,6 +46,22 @@ def test_a_table_that_was_changed_by_hand_is_written_anew(text):
     changed = re.sub(r"\| FLASH-Quad \|.*", "| FLASH-Quad | 0 |", text, count=1)
     assert changed != text
     assert fill_tables(changed, TABLES, read_records(RECORDS)) == text
+
+
+def test_losses_at_other_lengths_have_the_spread_of_their_seeds():
+    run = Run("flash-quad", "3M", NORMALIZER_RATE, seed=0, steps=STEPS // 2)
+    records = {}
+    for seed in (0, 1):
+        measured = replace(run, seed=seed, evaluate_at=EVALUATED_LENGTHS)
+        losses = {"lengths": {length: {"loss": 5.0 + seed} for length in EVALUATED_LENGTHS}, "loss": 4.0}
+        records[measured] = losses
+        records[replace(run, seed=seed, length=16)] = {"lengths": {}, "loss": 5.5 + 2 * seed}
+    header, _, recommended, trained_there = TABLES["lengths"](records).splitlines()
+    assert header.startswith("| normaliser | 16 | 32 | 64 | 128 |")
+    assert recommended.startswith("| FLASH-Quad | 5.500 ± 0.707 | 5.500 ± 0.707 | 5.500 ± 0.707 | 4.000 ± 0.000 |")
+    assert recommended.endswith("| 2 |")
+    assert trained_there.startswith("| recommended, trained at that length | 6.500 ± 1.414 |  |")
+    assert trained_there.endswith("| 2 |")
 
 
 def test_no_two_lines_of_a_figure_look_the_same():
