@@ -19,7 +19,7 @@ def comparison_table(records: Records, study: str) -> str:
             [
                 tuned.label,
                 f"{tuned.records[0]['parameters'] / 1e6:.2f} M",
-                "Muon" if CONTESTANTS[tuned.runs[0].contestant].muon else "AdamW",
+                optimizer(tuned.runs[0].contestant),
                 f"{tuned.learning_rate:g}",
                 plus_minus(tuned.mean_of("loss"), tuned.spread_of("loss")),
                 plus_minus(tuned.mean_of("accuracy"), tuned.spread_of("accuracy"), digits=2, factor=100),
@@ -61,7 +61,7 @@ def variants_table(records: Records, runs: Iterable[Run]) -> str:
                 tuned.label,
                 f"{tuned.learning_rate:g}",
                 plus_minus(tuned.mean_of("loss"), tuned.spread_of("loss")),
-                f"{difference(tuned, first):+.3f}",
+                f"{mean(differences(tuned, first)):+.3f}",
                 plus_minus(tuned.mean_of("accuracy"), tuned.spread_of("accuracy"), digits=2, factor=100),
                 str(len(tuned.runs)),
             ]
@@ -100,15 +100,47 @@ def lengths_table(records: Records) -> str:
     return markdown_table(["normaliser", *map(str, lengths), "seeds"], rows)
 
 
-def difference(tuned: Tuned, other: Tuned) -> float:
-    """Average the difference in loss over the seeds that both have; equal seeds saw equal batches."""
+# the comparisons at rows of 128, and whom FLASH-Quad is compared with there
+SIZES_OF_ROWS_OF_128 = ("comparison-3M", "confirmation-11M", "confirmation-23M")
+OTHERS = ("earlier", "transformer", "transformer-tricks", "transformer-own-init", "flash")
+
+
+def differences_table(records: Records) -> str:
+    """Give the loss of FLASH-Quad less that of the others at each size: mean and spread over the seeds of both."""
+    sizes = [
+        {tuned.runs[0].contestant: tuned for tuned in summarize(records, STUDIES[study](records))}
+        for study in SIZES_OF_ROWS_OF_128
+    ]
+    sizes = [size for size in sizes if "flash-quad" in size]
+    parameters = [size["flash-quad"].records[0]["parameters"] / 1e6 for size in sizes]
+    rows = []
+    for name in OTHERS:
+        contestant = CONTESTANTS[name]
+        cells = [_difference(size["flash-quad"], size[name]) if name in size else "" for size in sizes]
+        rows.append([f"{contestant.title}, {optimizer(name)}", *cells])
+    header = [f"{number:.1f} M parameters" for number in parameters]
+    return markdown_table(["compared with", *header], rows)
+
+
+def _difference(tuned: Tuned, other: Tuned) -> str:
+    pairs = differences(tuned, other)
+    shown, deviation = f"{mean(pairs):+.3f}", spread(pairs)
+    return f"{shown}, one seed" if deviation is None else f"{shown} ± {deviation:.3f}, {len(pairs)} seeds"
+
+
+def optimizer(contestant: str) -> str:
+    """Name what the contestant is trained by."""
+    return "Muon" if CONTESTANTS[contestant].muon else "AdamW"
+
+
+def differences(tuned: Tuned, other: Tuned) -> list[float]:
+    """List the differences in loss, a seed that both have each; equal seeds saw equal batches."""
     losses = {run.seed: record["loss"] for run, record in zip(other.runs, other.records, strict=True)}
-    pairs = [
+    return [
         record["loss"] - losses[run.seed]
         for run, record in zip(tuned.runs, tuned.records, strict=True)
         if run.seed in losses
     ]
-    return sum(pairs) / len(pairs)
 
 
 def describe(run: Run) -> str:
@@ -129,6 +161,7 @@ def _of(study: str, write: Callable[[Records, str], str]) -> Callable[[Records],
 TABLES: dict[str, Callable[[Records], str]] = {
     "comparison-3M": _of("comparison-3M", comparison_table),
     "rates-3M": _of("comparison-3M", sweep_table),
+    "differences": differences_table,
     "longer-3M": _of("longer-3M", comparison_table),
     "confirmation-11M": _of("confirmation-11M", comparison_table),
     "rates-11M": _of("confirmation-11M", sweep_table),

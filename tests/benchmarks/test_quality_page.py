@@ -15,7 +15,7 @@ from generated_page import fill_tables
 from page import DOCS, PAGE, RECORDS
 from run_records import append_record
 from runs import Run, read_records
-from studies import EVALUATED_LENGTHS, MUON_RATES, NORMALIZER_RATE, STEPS, STUDIES
+from studies import ADAMW_RATES, EVALUATED_LENGTHS, MUON_RATES, NORMALIZER_RATE, STEPS, STUDIES
 from tables import TABLES
 
 
@@ -46,6 +46,24 @@ def test_a_table_that_was_changed_by_hand_is_written_anew(text):
     changed = re.sub(r"\| FLASH-Quad \|.*", "| FLASH-Quad | 0 |", text, count=1)
     assert changed != text
     assert fill_tables(changed, TABLES, read_records(RECORDS)) == text
+
+
+def test_differences_are_of_the_seeds_that_both_have():
+    def records_of(contestant, losses, rate):
+        run = Run(contestant, "3M", rate, seed=0, steps=STEPS)
+        numbers = {"parameters": 2_640_000, "seconds": 1.0, "accuracy": 0.2}
+        return {replace(run, seed=seed): numbers | {"loss": loss} for seed, loss in enumerate(losses)}
+
+    records = records_of("flash-quad", (5.0, 5.2, 6.0), MUON_RATES[0])
+    records |= records_of("transformer-tricks", (5.1, 5.5), MUON_RATES[0])
+    records |= records_of("earlier", (6.0,), ADAMW_RATES[0])
+    for contestant, rates in (("flash-quad", MUON_RATES), ("transformer-tricks", MUON_RATES), ("earlier", ADAMW_RATES)):
+        for rate in rates[1:]:
+            records |= records_of(contestant, (9.0,), rate)
+    header, _, *rows = TABLES["differences"](records).splitlines()
+    assert header == "| compared with | 2.6 M parameters |"
+    assert "| FLASH-Quad, earlier recipe, AdamW | -1.000, one seed |" in rows
+    assert "| Transformer++ with our tricks, Muon | -0.200 ± 0.141, 2 seeds |" in rows
 
 
 def test_losses_at_other_lengths_have_the_spread_of_their_seeds():
