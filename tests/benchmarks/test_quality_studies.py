@@ -14,7 +14,7 @@ import study
 from contestants import CONTESTANTS, SIZES
 from run_records import append_record
 from runs import Run, Texts, as_pairs, build_model, model_folder, read_records, train
-from studies import ADAMW_RATES, MUON_RATES, SEEDS, STUDIES, best_rate, rates_to_try, tuned
+from studies import ADAMW_RATES, MUON_RATES, SEEDS, STEPS, STUDIES, best_rate, rates_to_try, tuned
 from summary import plus_minus, summarize
 
 FIRST = Run("flash-quad", "3M", learning_rate=0.0, seed=0, steps=5)
@@ -68,7 +68,21 @@ def test_a_confirmation_waits_for_the_comparison_that_tunes_it():
     rates = {MUON_RATES[0], ADAMW_RATES[0], ADAMW_RATES[0] / 2}
     assert {run.learning_rate for run in STUDIES["confirmation-11M"](records)} == rates
     undecided = {run: record for run, record in records.items() if run.contestant != "flash"}
-    assert {run.contestant for run in STUDIES["confirmation-512"](undecided)} == {"flash-quad", "transformer-tricks"}
+    decided = {run.contestant for run in STUDIES["confirmation-512"](undecided)}
+    assert decided == {"flash-quad", "transformer-tricks", "transformer-own-init"}
+
+
+def test_the_better_transformer_goes_on():
+    records = finished("comparison-3M")
+    first = replace(FIRST, steps=STEPS)
+    better = replace(first, contestant="transformer-own-init", learning_rate=MUON_RATES[1])
+    records[better] = record_of(better, 4.9)
+    elsewhere = ("confirmation-11M", "confirmation-512", "confirmation-2048", "four-rows-2048")
+    for name in elsewhere:
+        rates = {run.learning_rate for run in STUDIES[name](records) if run.contestant == better.contestant}
+        assert MUON_RATES[1] in rates, name
+    records |= finished("comparison-3M", "confirmation-11M")
+    assert better.contestant in {run.contestant for run in STUDIES["confirmation-23M"](records)}
 
 
 def test_the_largest_size_waits_for_the_one_that_tunes_it():
