@@ -68,13 +68,14 @@ def draw_curves(contestants: Sequence[Tuned], path: Path, *, from_loss: float | 
 
 
 def draw_sweeps(contestants: Sequence[Tuned], path: Path) -> None:
-    """Draw the validation loss of the first seed against the learning rate."""
-    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    """Draw the validation loss of the first seed against the learning rate, a panel for each optimizer."""
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    panels = dict(zip((False, True), figure.subplots(1, 2), strict=True))  # by Muon or not
     for contestant in contestants:
-        style, colour = look_of_contestant(contestant.runs[0].contestant)
-        axes.plot(
+        name = contestant.runs[0].contestant
+        style, colour = look_of_contestant(name)
+        panels[CONTESTANTS[name].muon].plot(
             list(contestant.sweep),
             list(contestant.sweep.values()),
             f"o{style}",
@@ -82,11 +83,17 @@ def draw_sweeps(contestants: Sequence[Tuned], path: Path) -> None:
             label=contestant.label,
             markersize=4,
         )
-    axes.set_xscale("log")
-    axes.set_xlabel("highest learning rate")
-    axes.set_ylabel("validation loss (nats per masked token)")
-    axes.grid(alpha=0.3)
-    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
+    panels[False].set_xlabel("highest learning rate, AdamW")
+    panels[True].set_xlabel("highest learning rate of AdamW's part; Muon has a quarter of it")
+    panels[False].set_ylabel("validation loss (nats per masked token)")
+    for muon, axes in panels.items():
+        drawn = [each for each in contestants if CONTESTANTS[each.runs[0].contestant].muon == muon]
+        rates = sorted({rate for each in drawn for rate in each.sweep})
+        axes.set_xscale("log")
+        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=120)
 
 
