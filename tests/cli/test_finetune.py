@@ -173,6 +173,10 @@ def test_predictions_overwrite_no_texts_and_are_not_lost(finetuned, workplace, t
             "--label_smoothing_factor is for classes without weights; task stsb has none",
         ),
         (("finetune", "--task", "tnews", "--model", "x", "--metric", "bleu"), "no metric 'bleu' for classification"),
+        (
+            ("finetune", "--task", "reading", "--model", "x", "--text_columns", "text"),
+            "task reading: form squad reads two columns of texts, context and question, got text",
+        ),
         (("evaluate", "--model", "/nowhere", "--file", "x.json"), "/nowhere has no task.json"),
         (("predict", "--model", "/nowhere", "--submission"), "--submission is made of a file"),
         (("predict", "--model", "/nowhere", "--input", "x.json", "text"), "both --input x.json and texts"),

@@ -23,6 +23,8 @@ FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "dialogue": ("choice", ("texts", "candidates", "label")),
     "idiom": ("choice", ("texts", "candidates", "label")),
 }
+# Of forms that do not take one text as well as two: how many.
+_TEXTS = {"pronoun": 1, "entities": 1, "idiom": 1, "squad": 2, "dialogue": 2}
 
 # The first one decides which checkpoint is best, unless the task names another.
 METRICS: dict[str, tuple[str, ...]] = {
@@ -78,6 +80,9 @@ class Task:
             raise InputError(
                 f"task {self.name}: texts must be one column or two, got {', '.join(self.texts) or 'none'}"
             )
+        if len(self.texts) != _TEXTS.get(self.form, len(self.texts)):
+            needed = "one column of texts" if _TEXTS[self.form] == 1 else "two columns of texts, context and question"
+            raise InputError(f"task {self.name}: form {self.form} reads {needed}, got {', '.join(self.texts)}")
         if not self.metric:
             object.__setattr__(self, "metric", METRICS[self.kind][0])
         if self.metric not in METRICS[self.kind]:
