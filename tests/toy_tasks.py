@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
     ModernBertConfig,
@@ -22,6 +24,10 @@ from toy_pretraining import SENTENCES, TOKENS, toy_tokenizer
 
 SIZES = {"vocab_size": len(TOKENS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 SIZES |= {"intermediate_size": 32, "max_position_embeddings": 64}
+BART = {"vocab_size": len(TOKENS), "d_model": 16, "max_position_embeddings": 64, "pad_token_id": 0}
+BART |= {"encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 32}
+BART |= {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 32}
+BART |= {"bos_token_id": 2, "decoder_start_token_id": 2, "eos_token_id": 3, "forced_eos_token_id": 3}
 FOODS, PLACES = ("苹果", "牛奶"), ("公园", "车站")
 
 
@@ -45,6 +51,8 @@ def peer(folder: Path, architecture: str) -> Path:
     torch.manual_seed(0)
     if architecture == "bert":
         model = BertForMaskedLM(BertConfig(**SIZES))
+    elif architecture == "bart":
+        model = BartForConditionalGeneration(BartConfig(**BART))
     elif architecture == "roformer":
         model = RoFormerForMaskedLM(RoFormerConfig(**SIZES))
     else:

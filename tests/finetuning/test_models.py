@@ -43,6 +43,24 @@ def test_every_architecture_is_fine_tuned_on_every_kind_of_task(architecture, ki
     )
 
 
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [
+        *(("bert", kind) for kind in ("classification", "entities", "reading")),
+        *(("bart", kind) for kind in ("classification", "reading")),  # puts out its encoder's states in any case
+    ],
+)
+def test_what_a_model_puts_out_besides_is_left_out(architecture, kind, tmp_path):
+    model = peer(tmp_path / "model", architecture)
+    settings = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    (model / "config.json").write_text(json.dumps(settings | {"output_hidden_states": True}), encoding="utf-8")
+    data = task_folder(tmp_path / "data", kind, train=16, dev=8)
+    args = toy_finetuning(kind, data, model, tmp_path / "out", num_train_epochs=1, baselines=False)
+    study = finetune(args, command="")
+    again = Finetuned(study.folder).evaluate(data / "dev.json")
+    assert again[study.metrics["metric"]] == pytest.approx(study.metrics["dev"][study.metrics["metric"]]["mean"])
+
+
 def classification():
     return problem_of(load_task("tnews"), ("101", "102"))
 

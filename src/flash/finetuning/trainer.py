@@ -44,9 +44,10 @@ class TaskTrainer(Trainer):
             order = longest_first(encoded.features)
             kwargs["eval_dataset"] = Features([encoded.features.rows[index] for index in order])
             kwargs["compute_metrics"] = lambda prediction: self._scores(prediction, encoded, order)
-        super().__init__(
-            *args, preprocess_logits_for_metrics=lambda logits, labels: problem.reduce_logits(logits), **kwargs
-        )
+        super().__init__(*args, preprocess_logits_for_metrics=self._kept, **kwargs)
+
+    def _kept(self, outputs: Any, labels: Any) -> Any:
+        return self._problem.reduce_logits(of_head(outputs, self._problem.outputs))
 
     def _scores(self, prediction: EvalPrediction, encoded: Encoded, order: list[int]) -> dict[str, float]:
         answers = self._problem.answers(put_back(prediction.predictions, order), encoded)
@@ -159,6 +160,13 @@ class GroupedByLength(torch.utils.data.Sampler):
         """Yield indices of rows."""
         generator = torch.Generator().manual_seed(self._seed + 1_000_003 * self._epoch)
         return iter(get_length_grouped_indices(self._lengths, self._batch_size, generator=generator))
+
+
+def of_head(outputs: Any, count: int) -> Any:
+    """Leave out what a model puts out besides: hidden states, attentions, what an encoder hands its decoder."""
+    if not isinstance(outputs, tuple):
+        return outputs
+    return outputs[0] if count == 1 else outputs[:count]
 
 
 def longest_first(features: Features) -> list[int]:

@@ -71,6 +71,7 @@ class Problem(ABC):
 
     auto_class: ClassVar[Any]
     pipeline: ClassVar[str | None] = None
+    outputs: ClassVar[int] = 1  # of the head; what a model puts out behind them is not looked at
     reads_windows: ClassVar[bool] = False  # a long text is read in parts, not cut
 
     def __init__(self, task: Task, labels: tuple[str, ...] = (), measured: Mapping[str, int] | None = None) -> None:

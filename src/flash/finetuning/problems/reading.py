@@ -33,6 +33,7 @@ class ReadingProblem(Problem):
     """Point at the first and at the last token of the answer."""
 
     auto_class: ClassVar[Any] = AutoModelForQuestionAnswering
+    outputs: ClassVar[int] = 2
     reads_windows: ClassVar[bool] = True
 
     def config_settings(self) -> dict[str, Any]:
