@@ -13,6 +13,8 @@ from transformers import (
     BertForMaskedLM,
     ModernBertConfig,
     ModernBertForMaskedLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
     RoFormerConfig,
     RoFormerForMaskedLM,
 )
@@ -53,6 +55,8 @@ def peer(folder: Path, architecture: str) -> Path:
         model = BertForMaskedLM(BertConfig(**SIZES))
     elif architecture == "bart":
         model = BartForConditionalGeneration(BartConfig(**BART))
+    elif architecture == "roberta":
+        model = RobertaForMaskedLM(RobertaConfig(**SIZES, pad_token_id=0, bos_token_id=2, eos_token_id=3))
     elif architecture == "roformer":
         model = RoFormerForMaskedLM(RoFormerConfig(**SIZES))
     else:

@@ -256,10 +256,14 @@ def test_readable_names_are_taken_where_they_are_different():
     assert shown_labels(("1", "2"), {"1": "food"}) == ["food", "2"]
 
 
-def test_more_tokens_than_positions_are_refused_for_models_that_have_a_limit(tmp_path):
-    model = peer(tmp_path, "bert")
-    with pytest.raises(InputError, match=r"--max_seq_length 65: .* has 64 positions"):
-        load_task_model(str(model), classification(), {}, max_length=65)
+@pytest.mark.parametrize("from_scratch", [False, True])
+@pytest.mark.parametrize(("architecture", "most"), [("bert", 64), ("roberta", 63)])
+def test_more_tokens_than_a_model_has_positions_are_refused(architecture, most, from_scratch, tmp_path):
+    model = peer(tmp_path, architecture)
+    with pytest.raises(InputError, match=rf"--max_seq_length {most + 1}: .* has {most} positions"):
+        load_task_model(str(model), classification(), {}, max_length=most + 1, from_scratch=from_scratch)
+    loaded = load_task_model(str(model), classification(), {}, max_length=most, from_scratch=from_scratch).model
+    assert loaded(torch.full((1, most), 5)).logits.shape == (1, 2)
 
 
 def test_weights_that_do_not_belong_to_the_encoder_are_refused(start, tmp_path):

@@ -98,17 +98,13 @@ def load_task_model(
         before = AutoConfig.from_pretrained(source)
         config = AutoConfig.from_pretrained(source, **settings)
         config.dtype = torch.float32  # steps of fine-tuning are too small for weights in the half precision of a file
-        limit = getattr(config, "max_position_embeddings", None)
-        if config.model_type not in _NO_LIMIT and limit is not None and max_length > limit:
-            raise InputError(
-                f"--max_seq_length {max_length}: {name} has {limit} positions; pass at most that (longer texts are cut)"
-            )
         if classifier_pooling is not None:
             _set_pooling(config, classifier_pooling, problem, name)
         if attention_backend is not None:
             _set_backend(config, attention_backend, name)
         if from_scratch:
             model = problem.auto_class.from_config(config)
+            _check_positions(model, max_length, name)
             return TaskModel(model, frozenset(key for key, _ in model.named_parameters()))
         with _without_load_report():
             model, report = problem.auto_class.from_pretrained(
@@ -118,6 +114,7 @@ def load_task_model(
         raise
     except Exception as error:  # of damaged files, of any kind
         raise InputError(f"--model {name} cannot be loaded: {_first_line(error)}") from error
+    _check_positions(model, max_length, name)
     prefix = f"{model.base_model_prefix}."
     encoder = [key for key in model.state_dict() if key.startswith(prefix)]
     missing = [key for key in report["missing_keys"] if key.startswith(prefix) and "pooler" not in key]
@@ -145,6 +142,23 @@ def load_task_model(
     if new and isinstance(model.base_model, GatedEncoder):
         fold_scales(model.base_model)  # the new head reads an output of the size that its first weights are for
     return TaskModel(model, frozenset(new), bool(mismatched) or replaced)
+
+
+def _check_positions(model: PreTrainedModel, max_length: int, name: str) -> None:
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if model.config.model_type in _NO_LIMIT or limit is None:
+        return
+    # RoBERTa and its kin number the tokens of a text from the position behind that of the padding
+    of_padding = [
+        module.padding_idx
+        for key, module in model.named_modules()
+        if key.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+    ]
+    limit -= max(of_padding, default=-1) + 1
+    if max_length > limit:
+        raise InputError(
+            f"--max_seq_length {max_length}: {name} has {limit} positions; pass at most that (longer texts are cut)"
+        )
 
 
 def usual_learning_rate(parameters: int) -> float:
