@@ -13,6 +13,8 @@ from transformers import (
     BertForMaskedLM,
     ModernBertConfig,
     ModernBertForMaskedLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     RobertaConfig,
     RobertaForMaskedLM,
     RoFormerConfig,
@@ -55,6 +57,8 @@ def peer(folder: Path, architecture: str) -> Path:
         model = BertForMaskedLM(BertConfig(**SIZES))
     elif architecture == "bart":
         model = BartForConditionalGeneration(BartConfig(**BART))
+    elif architecture == "qwen2":
+        model = Qwen2ForCausalLM(Qwen2Config(**SIZES, num_key_value_heads=1))
     elif architecture == "roberta":
         model = RobertaForMaskedLM(RobertaConfig(**SIZES, pad_token_id=0, bos_token_id=2, eos_token_id=3))
     elif architecture == "roformer":

@@ -327,6 +327,17 @@ def test_a_folder_without_a_model_is_named(name, tmp_path):
         load_task_tokenizer(str(tmp_path / name))
 
 
+@pytest.mark.parametrize("architecture", ["roberta", "qwen2"])
+def test_a_folder_without_its_tokenizer_is_refused_where_that_leaves_out_what_it_does_not_know(architecture, tmp_path):
+    model = peer(tmp_path / "model", architecture)
+    for path in (*model.glob("tokenizer*"), *model.glob("vocab*"), *model.glob("special*")):
+        path.unlink()
+    data = task_folder(tmp_path / "data", "classification", train=16, dev=8)
+    with pytest.raises(InputError, match="its tokenizer makes no token of the training texts; does the folder hold"):
+        finetune(toy_finetuning("classification", data, model, tmp_path / "out"), command="")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_model_whose_labels_are_not_those_of_its_task_is_refused(start, tmp_path):
     data = task_folder(tmp_path / "data", "classification", train=16, dev=8)
     folder = finetune(

@@ -133,7 +133,11 @@ def check_vocabulary(model: str, encoded: Encoded, tokenizer: PreTrainedTokenize
         )
     unknown = counts[tokenizer.unk_token_id]
     known = sum(count for token, count in counts.items() if token not in tokenizer.all_special_ids)
-    share = unknown / max(unknown + known, 1)
+    if not unknown + known:  # a tokenizer without a token for what it does not know leaves that out
+        raise InputError(
+            f"--model {model}: its tokenizer makes no token of the training texts; does the folder hold its files?"
+        )
+    share = unknown / (unknown + known)
     if share > MOST_UNKNOWN:
         raise InputError(
             f"--model {model}: its tokenizer does not know {share:.0%} of the tokens of the training texts; does the "
