@@ -172,6 +172,15 @@ def test_predictions_overwrite_no_texts_and_are_not_lost(finetuned, workplace, t
             ("finetune", "--task", "stsb", "--model", "x", "--label_smoothing_factor", "0.1"),
             "--label_smoothing_factor is for classes without weights; task stsb has none",
         ),
+        (
+            ("finetune", *GIVEN, "--per_device_train_batch_size", "0"),
+            "--per_device_train_batch_size must be at least 1",
+        ),
+        (("finetune", *GIVEN, "--per_device_eval_batch_size", "0"), "--per_device_eval_batch_size must be at least 1"),
+        (("finetune", *GIVEN, "--num_train_epochs", "nan"), "--num_train_epochs must be a number above 0, got nan"),
+        (("finetune", *GIVEN, "--num_train_epochs", "inf"), "--num_train_epochs must be a number above 0, got inf"),
+        (("finetune", *GIVEN, "--seed", "-1"), "--seed must lie between 0 and 4,294,967,295, and those after it too"),
+        (("finetune", *GIVEN, "--seed", "4294967295", "--seeds", "2"), "got 4294967295; take another, such as 2022"),
         (("finetune", "--task", "tnews", "--model", "x", "--metric", "bleu"), "no metric 'bleu' for classification"),
         (
             ("finetune", "--task", "reading", "--model", "x", "--text_columns", "text"),

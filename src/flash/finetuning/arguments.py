@@ -1,5 +1,6 @@
 """What fine-tuning is told: the task, the model, and any flag of transformers' Trainer."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ _NOT_TAKEN: dict[str, tuple[Any, str]] = {
     "dataloader_drop_last": (False, "every row of the dev file is scored"),
     "label_names": (None, "--label_column names the column of what is to be found"),
 }
+_HIGHEST_SEED = 2**32 - 1  # of NumPy
 # label smoothing needs one right class of several, and transformers' own loss
 _SMOOTHED_KINDS = ("classification", "entities")
 
@@ -129,8 +131,11 @@ class FinetuningArguments(TrainingArguments):
             raise InputError(f"--output_dir {self.output_dir} is a file; name a folder")
         if self.seeds < 1:
             raise InputError(f"--seeds must be at least 1, got {self.seeds}")
-        if self.seed < 0:
-            raise InputError(f"--seed must be at least 0, got {self.seed}; take another, such as 2022")
+        if not 0 <= self.seed <= _HIGHEST_SEED - self.seeds + 1:
+            raise InputError(
+                f"--seed must lie between 0 and {_HIGHEST_SEED:,}, and those after it too, got {self.seed}; take "
+                "another, such as 2022"
+            )
         if not 0 < self.layer_decay <= 1:
             raise InputError(f"--layer_decay must lie between 0 and 1, got {self.layer_decay}; try 0.9")
         if self.patience is not None and self.patience < 1:
@@ -139,8 +144,11 @@ class FinetuningArguments(TrainingArguments):
             raise InputError(f"--max_train_rows must be at least 2, got {self.max_train_rows}")
         if self.max_seq_length is not None and self.max_seq_length < 3:
             raise InputError(f"--max_seq_length must be at least 3, got {self.max_seq_length}: [CLS], one token, [SEP]")
-        if self.num_train_epochs <= 0 and self.max_steps <= 0:
-            raise InputError(f"--num_train_epochs must be above 0, got {self.num_train_epochs}")
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.num_train_epochs < math.inf and self.max_steps <= 0:
+            raise InputError(f"--num_train_epochs must be a number above 0, got {self.num_train_epochs}")
         given = [] if self.learning_rate is None else [self.learning_rate]
         for rate in [*given, *(self.learning_rates or [])]:
             if not 0 < rate < 1:
