@@ -398,6 +398,13 @@ def test_answers_beside_the_texts_are_contents_of_a_study(start, tmp_path):
         finetune(small_study(start, tmp_path, **settings), command="")
 
 
+def test_a_report_to_what_is_not_installed_is_refused_before_anything_is_done(start, tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_wandb_available", lambda: False)
+    with pytest.raises(InputError, match=r"--report_to wandb: .* requires wandb .*; or pass --report_to tensorboard"):
+        finetune(small_study(start, tmp_path, report_to="wandb"), command="")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_file_in_the_place_of_the_folder_is_named(start, tmp_path):
     (tmp_path / "out").write_text("", encoding="utf-8")
     with pytest.raises(InputError, match=r"--output_dir .*out is a file; name a folder"):

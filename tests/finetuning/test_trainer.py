@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from flash.errors import InputError
 from flash.finetuning.data import load_data
 from flash.finetuning.models import load_task_model, load_task_tokenizer
 from flash.finetuning.run import task_trainer
@@ -69,6 +70,12 @@ def test_learning_rates_fall_from_the_head_to_the_embeddings(tmp_path):
     assert rates["flash_quad.layers.1.in_proj.weight"] == (0.04, 0.01)
     assert rates["flash_quad.layers.0.offset_scale.gain"] == (0.02, 0.0)
     assert rates["flash_quad.embeddings.word_embeddings.weight"] == (0.01, 0.01)
+
+
+def test_an_optimizer_that_is_not_installed_is_named(tmp_path):
+    trainer, _, _ = trainer_of("classification", tmp_path, optim="adamw_bnb_8bit")
+    with pytest.raises(InputError, match=r"--optim adamw_bnb_8bit: .* install `bitsandbytes` .*; or leave it out"):
+        trainer.create_optimizer()
 
 
 @pytest.mark.parametrize("kind", ["classification", "choice"])

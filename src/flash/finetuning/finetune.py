@@ -27,6 +27,7 @@ from flash.tasks.metrics import mean_and_spread
 from flash.tasks.submission import submission_name, submission_obstacle, write_predictions, write_submission
 from flash.tasks.task import packaged_tasks
 from flash.training.folder_lock import holds_nothing, only_process_in
+from flash.training.reporters import make_reporting_callbacks
 
 SETTINGS, RUNS, BASELINES = "settings.json", "runs", "baselines.json"
 # settings that say where, how many runs and by which code, not what a run is: that has its learning rate in its name
@@ -63,6 +64,7 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
 
 def _finetune(args: FinetuningArguments, *, command: str) -> Study:
     folder = Path(args.output_dir)
+    make_reporting_callbacks(args.report_to or [])  # each run makes its own; what is not installed shows now
     data = load_data(args)
     tokenizer = load_task_tokenizer(args.model)
     tokenizer.model_max_length = data.problem.task.max_length  # what truncation=True means to those who use the folder

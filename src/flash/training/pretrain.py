@@ -10,8 +10,8 @@ from pathlib import Path
 
 import datasets
 import torch
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
-from transformers.integrations import TensorBoardCallback, get_reporting_integration_callbacks
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerState
 
@@ -44,6 +44,7 @@ from flash.training.folder_lock import LOCK, only_process_in
 from flash.training.initial_model import load_initial_model, new_model
 from flash.training.progress import TokenProgressCallback
 from flash.training.report import draw_curves, write_model_card
+from flash.training.reporters import make_reporting_callbacks
 from flash.training.trainer import MaskedLMTrainer, MaskEpochCallback
 
 # Settings of a configuration that say how a model is run; the Trainer itself switches off use_cache. What a classifier
@@ -81,7 +82,7 @@ def pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
 
 def _pretrain(args: PretrainingArguments, *, command: str) -> PretrainingResult:
     reporters = list(args.report_to or [])
-    reporting_callbacks = _reporting_callbacks([name for name in reporters if name != "tensorboard"])
+    reporting_callbacks = make_reporting_callbacks([name for name in reporters if name != "tensorboard"])
     args.report_to = []  # the Trainer would make the callbacks a second time
     set_seed(args.seed)
     # before the tokenizer, which is the initial model's where no other is named
@@ -188,17 +189,6 @@ def _step_of_the_model(trainer: MaskedLMTrainer) -> int:
     state = trainer.state
     was_loaded = trainer.args.load_best_model_at_end and state.best_model_checkpoint is not None
     return state.best_global_step if was_loaded and state.best_global_step is not None else state.global_step
-
-
-def _reporting_callbacks(names: list[str]) -> list[TrainerCallback]:
-    callbacks = []
-    for name in names:
-        try:
-            callbacks += [callback() for callback in get_reporting_integration_callbacks([name])]
-        except (ImportError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise InputError(f"--report_to {name}: {reason}; or pass --report_to tensorboard or none") from error
-    return callbacks
 
 
 def _tensorboard_writer(
