@@ -5,10 +5,12 @@ import logging
 import shutil
 
 import pytest
+import torch
 from transformers import AutoConfig, pipeline
 
 import flash  # noqa: F401
 from flash.errors import InputError
+from flash.finetuning.arguments import FinetuningArguments
 from flash.finetuning.baselines import baselines
 from flash.finetuning.finetune import _best_run, finetune, study_summary
 from flash.finetuning.json_files import read_json, write_json
@@ -402,6 +404,28 @@ def test_a_report_to_what_is_not_installed_is_refused_before_anything_is_done(st
     monkeypatch.setattr("transformers.integrations.integration_utils.is_wandb_available", lambda: False)
     with pytest.raises(InputError, match=r"--report_to wandb: .* requires wandb .*; or pass --report_to tensorboard"):
         finetune(small_study(start, tmp_path, report_to="wandb"), command="")
+    assert not (tmp_path / "out").exists()
+
+
+class OnFourGPUs(FinetuningArguments):
+    @property
+    def _setup_devices(self):
+        self._n_gpu = 4
+        return torch.device("cpu")
+
+
+def test_of_several_gpus_one_is_used_and_that_is_said(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, logger="flash"):
+        args = OnFourGPUs(task="tnews", model="tiny-zh", output_dir=str(tmp_path))
+    assert (args.n_gpu, args.train_batch_size) == (1, 32)
+    assert "one of 4 GPUs is used; CUDA_VISIBLE_DEVICES says which" in caplog.text
+
+
+def test_several_processes_are_refused_before_anything_is_done(start, tmp_path, monkeypatch):
+    args = small_study(start, tmp_path)
+    monkeypatch.setattr(type(args), "world_size", 2)
+    with pytest.raises(InputError, match="2 processes were started, and a study trains in one; start it without torch"):
+        finetune(args, command="")
     assert not (tmp_path / "out").exists()
 
 

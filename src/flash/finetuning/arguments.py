@@ -1,5 +1,6 @@
 """What fine-tuning is told: the task, the model, and any flag of transformers' Trainer."""
 
+import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ _NOT_TAKEN: dict[str, tuple[Any, str]] = {
 _HIGHEST_SEED = 2**32 - 1  # of NumPy
 # label smoothing needs one right class of several, and transformers' own loss
 _SMOOTHED_KINDS = ("classification", "entities")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -176,6 +179,10 @@ class FinetuningArguments(TrainingArguments):
         if not torch.accelerator.is_available():
             self.use_cpu = True
         super().__post_init__()
+        if self.n_gpu > 1:
+            # the stock Trainer would take nn.DataParallel, and batches of so many times the rows
+            logger.info("one of %d GPUs is used; CUDA_VISIBLE_DEVICES says which", self.n_gpu)
+            self._n_gpu = 1
 
     def _save_at_validations(self) -> None:
         """Save a checkpoint at each validation: the best one must be there to be kept."""

@@ -56,8 +56,11 @@ def finetune(args: FinetuningArguments, *, command: str) -> Study:
     Raises:
         InputError: A file, model or setting that cannot be used; what was finished before is kept.
     """
-    if args.process_index > 0:
-        return _finetune(args, command=command)
+    if args.world_size > 1:
+        raise InputError(
+            f"{args.world_size} processes were started, and a study trains in one; start it without torchrun (several "
+            "GPUs can each run one: CUDA_VISIBLE_DEVICES=1 flashquad finetune --output_dir ...)"
+        )
     with only_process_in(Path(args.output_dir)):
         return _finetune(args, command=command)
 
