@@ -421,6 +421,13 @@ def test_of_several_gpus_one_is_used_and_that_is_said(tmp_path, caplog):
     assert "one of 4 GPUs is used; CUDA_VISIBLE_DEVICES says which" in caplog.text
 
 
+def test_a_study_does_not_replace_the_model_that_it_starts_from(start, tmp_path):
+    before = (start / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match="the model that is trained there would take the place of --model"):
+        toy_finetuning("classification", tmp_path, start, start, overwrite_output_dir=True)
+    assert (start / "model.safetensors").read_bytes() == before
+
+
 def test_several_processes_are_refused_before_anything_is_done(start, tmp_path, monkeypatch):
     args = small_study(start, tmp_path)
     monkeypatch.setattr(type(args), "world_size", 2)

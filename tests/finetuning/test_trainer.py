@@ -96,17 +96,6 @@ def test_accumulated_batches_give_the_gradient_of_one(kind, tmp_path):
         torch.testing.assert_close(one, several, rtol=1e-4, atol=1e-6)
 
 
-def test_a_process_makes_up_for_the_average_over_all_processes(tmp_path, monkeypatch):
-    trainer, _, encoded = trainer_of("choice", tmp_path)
-    trainer.model.eval()
-    losses = []
-    for ranks in (1, 2):
-        monkeypatch.setattr(type(trainer.accelerator), "num_processes", ranks)
-        batch = trainer.data_collator(encoded["train"].features.rows[:4])
-        losses.append(trainer.compute_loss(trainer.model, batch, num_items_in_batch=torch.tensor(8)).item())
-    assert losses[1] == pytest.approx(2 * losses[0])
-
-
 @pytest.mark.parametrize("kind", TASK_OF)
 def test_validation_scores_texts_of_any_lengths_as_the_answers_do(kind, tmp_path):
     rows = rows_of(kind, 8, seed=1)

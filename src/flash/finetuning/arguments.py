@@ -13,6 +13,7 @@ from flash.errors import InputError
 from flash.ops.backends import BACKENDS
 from flash.tasks.loading import find_file
 from flash.tasks.task import Task, load_task
+from flash.training.arguments import HIGHEST_SEED
 
 # Flags of the Trainer that a study cannot heed: the one value it works with, and why.
 _NOT_TAKEN: dict[str, tuple[Any, str]] = {
@@ -28,7 +29,6 @@ _NOT_TAKEN: dict[str, tuple[Any, str]] = {
     "dataloader_drop_last": (False, "every row of the dev file is scored"),
     "label_names": (None, "--label_column names the column of what is to be found"),
 }
-_HIGHEST_SEED = 2**32 - 1  # of NumPy
 # label smoothing needs one right class of several, and transformers' own loss
 _SMOOTHED_KINDS = ("classification", "entities")
 
@@ -132,11 +132,16 @@ class FinetuningArguments(TrainingArguments):
             )
         if Path(self.output_dir).is_file():
             raise InputError(f"--output_dir {self.output_dir} is a file; name a folder")
+        if Path(self.output_dir).exists() and Path(self.output_dir).resolve() == Path(self.model).resolve():
+            raise InputError(
+                f"--output_dir {self.output_dir}: the model that is trained there would take the place of --model; "
+                "name another folder"
+            )
         if self.seeds < 1:
             raise InputError(f"--seeds must be at least 1, got {self.seeds}")
-        if not 0 <= self.seed <= _HIGHEST_SEED - self.seeds + 1:
+        if not 0 <= self.seed <= HIGHEST_SEED - self.seeds + 1:
             raise InputError(
-                f"--seed must lie between 0 and {_HIGHEST_SEED:,}, and those after it too, got {self.seed}; take "
+                f"--seed must lie between 0 and {HIGHEST_SEED:,}, and those after it too, got {self.seed}; take "
                 "another, such as 2022"
             )
         if not 0 < self.layer_decay <= 1:

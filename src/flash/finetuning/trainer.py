@@ -81,11 +81,7 @@ class TaskTrainer(Trainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         outputs = model(**{name: value for name, value in inputs.items() if name not in OWN_INPUTS})
         loss = self._problem.loss(outputs.logits, inputs)
-        if num_items_in_batch is None:
-            loss = loss / len(inputs["labels"])
-        else:
-            ranks = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
-            loss = loss * ranks / num_items_in_batch
+        loss = loss / (len(inputs["labels"]) if num_items_in_batch is None else num_items_in_batch)
         return (loss, {"loss": loss, "logits": outputs.logits}) if return_outputs else loss
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -104,9 +100,9 @@ class TaskTrainer(Trainer):
             seed=self.args.seed,
         )
 
-    def _get_eval_sampler(self, eval_dataset: torch.utils.data.Dataset) -> torch.utils.data.Sampler | None:
+    def _get_eval_sampler(self, eval_dataset: torch.utils.data.Dataset) -> torch.utils.data.Sampler:
         # as they are, in order of length: the stock Trainer would draw another order, and answers must find their texts
-        return None if self.args.world_size > 1 else torch.utils.data.SequentialSampler(eval_dataset)  # type: ignore[arg-type]
+        return torch.utils.data.SequentialSampler(eval_dataset)  # type: ignore[arg-type]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the stock optimizer over groups of one depth and one weight decay each."""

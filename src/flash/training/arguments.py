@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 # embeddings, gains and biases want a higher learning rate than matrices do: docs/decisions/0007
 MUON_SHARE = 0.25
+HIGHEST_SEED = 2**32 - 1  # of NumPy
 
 
 @dataclass
@@ -217,8 +218,10 @@ class PretrainingArguments(TrainingArguments):
                 f"--label_smoothing_factor {self.label_smoothing_factor}: the loss that is logged would not be the one "
                 "that is trained on; leave it out"
             )
-        if self.seed < 0:
-            raise InputError(f"--seed must be at least 0, got {self.seed}; take another, such as 2022")
+        if not 0 <= self.seed <= HIGHEST_SEED:
+            raise InputError(
+                f"--seed must lie between 0 and {HIGHEST_SEED:,}, got {self.seed}; take another, such as 2022"
+            )
         if self.per_device_train_batch_size < 1:
             raise InputError(
                 f"--per_device_train_batch_size must be at least 1, got {self.per_device_train_batch_size}; where "
