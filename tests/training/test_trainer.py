@@ -10,6 +10,7 @@ from flash import FLASHQuadConfig, FLASHQuadForMaskedLM
 from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.data.collator import WholeWordMaskCollator
 from flash.data.pretraining_dataset import PretrainingDataset, load_prepared_folder, split_tail, tokenize_dataset
+from flash.errors import InputError
 from flash.training.trainer import MaskedLMTrainer, MaskEpochCallback
 
 from helpers import for_each_setting
@@ -256,6 +257,11 @@ def test_every_parameter_gets_a_gradient(build_trainer, settings):
     trainer.model(**batch).loss.backward()
     without = [name for name, parameter in trainer.model.named_parameters() if parameter.grad is None]
     assert without == []
+
+
+def test_an_optimizer_that_is_not_installed_is_named(build_trainer):
+    with pytest.raises(InputError, match=r"--optim adamw_bnb_8bit: .* install `bitsandbytes` .*; or leave it out"):
+        build_trainer(optim="adamw_bnb_8bit").create_optimizer()
 
 
 @pytest.mark.parametrize("relative_bias", ["toeplitz", "rotary_product"])

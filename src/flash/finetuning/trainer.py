@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 from transformers.trainer_pt_utils import get_length_grouped_indices
-from transformers.training_args import OptimizerNames
 
-from flash.errors import InputError
 from flash.finetuning.problems.problem import Encoded, Features, Problem
+from flash.training.optimizers import stock_optimizer
 from flash.training.weight_decay import decayed_parameter_names
 
 # what only the task's own loss looks at
@@ -108,13 +107,7 @@ class TaskTrainer(Trainer):
         """Make the stock optimizer over groups of one depth and one weight decay each."""
         if self.optimizer is None:  # type: ignore[has-type]
             trained = self.model if model is None else model
-            try:
-                make, settings = self.get_optimizer_cls_and_kwargs(self.args, trained)
-            except (ImportError, ValueError) as error:
-                reason = " ".join(str(error).split()).rstrip(".")
-                raise InputError(
-                    f"--optim {OptimizerNames(self.args.optim).value}: {reason}; or leave it out"
-                ) from error
+            make, settings = stock_optimizer(self, trained)
             self.optimizer = make(self._groups(trained), **settings)
         return self.optimizer
 

@@ -19,6 +19,7 @@ from flash.data.whole_word_mask import WholeWordMasker
 from flash.models.losses import NOT_SCORED, pick_scored
 from flash.training.checkpoints import saying_how_to_go_on
 from flash.training.muon import MuonWithAdamW, hidden_matrices
+from flash.training.optimizers import stock_optimizer
 from flash.training.weight_decay import decayed_parameter_names
 
 # what is summed over micro-batches: loss over scored tokens, right predictions, scored tokens, real tokens
@@ -171,8 +172,12 @@ class MaskedLMTrainer(Trainer):
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer that the arguments name, unless one was given."""
-        if self.optimizer is None and getattr(self.args, "muon", False):  # type: ignore[has-type]
-            self.optimizer = self._muon_with_adamw(self.model if model is None else model)
+        if self.optimizer is None:  # type: ignore[has-type]
+            trained = self.model if model is None else model
+            if getattr(self.args, "muon", False):
+                self.optimizer = self._muon_with_adamw(trained)
+            else:
+                stock_optimizer(self, trained)  # says what is not installed
         return super().create_optimizer(model)
 
     def _muon_with_adamw(self, model: nn.Module) -> MuonWithAdamW:
