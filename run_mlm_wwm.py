@@ -20,7 +20,7 @@ def main() -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--recipe", help="recipe of the package (small, tiny-zh, cpu, demo, earlier) or a YAML file; none by default"
+        "--recipe", help="recipe of the package (small, tiny-zh, demo, earlier) or a YAML file; none by default"
     )
     own, command_line = parser.parse_known_args()
     if {"-h", "--help", "--help-all"} & set(command_line):

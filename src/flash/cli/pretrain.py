@@ -24,7 +24,7 @@ EPILOG = "\n\n".join(
 def pretrain(
     context: typer.Context,
     recipe: Annotated[
-        str, typer.Option(help="Recipe of the package (small, tiny-zh, cpu, demo, earlier) or a YAML file.")
+        str, typer.Option(help="Recipe of the package (small, tiny-zh, demo, earlier) or a YAML file.")
     ] = "small",
     train_dir: Annotated[
         str | None,  # no path: that would take a slash out of s3://
