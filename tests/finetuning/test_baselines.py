@@ -13,7 +13,7 @@ from toy_tasks import TASK_OF, task_folder, toy_finetuning
 
 
 def found_in(kind, tmp_path):
-    data = load_data(toy_finetuning(kind, task_folder(tmp_path / "data", kind, 160, 60), tmp_path, tmp_path))
+    data = load_data(toy_finetuning(kind, task_folder(tmp_path / "data", kind, 160, 60), "tiny-zh", tmp_path))
     return baselines(data.problem, data.train.examples, data.dev.examples, data.dev.examples), data
 
 
