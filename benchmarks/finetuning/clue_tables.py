@@ -153,14 +153,20 @@ def _typed(runs: tuple[Run, ...]) -> list[list[str]]:
     first = runs[0]
     # with --seeds all runs get the rows that the first seed draws; here each seed has drawn its own
     at_once = first.max_train_rows is None and [run.seed for run in runs] == [first.seed + i for i in range(len(runs))]
-    if at_once:
-        return [first.command(model=first.contestant, clue="clue", seeds=len(runs))]
-    return [run.command(model=run.contestant, clue="clue") for run in runs]
+    seeds = {first: len(runs)} if at_once else dict.fromkeys(runs, 1)
+    return [
+        [*run.command(model=run.contestant, clue="clue", seeds=count), "--output_dir", _folder_of(run)]
+        for run, count in seeds.items()
+    ]
+
+
+def _folder_of(run: Run) -> str:
+    return "-".join([f"runs/{run.folder}", run.contestant, *(["scratch"] if run.from_scratch else []), str(run.seed)])
 
 
 TABLES: dict[str, Callable[[Records], str]] = {
-    "clue-dev": lambda records: scores_table(records, "dev"),
-    "clue-verdict": verdict,
-    "clue-test": lambda records: scores_table(records, "test"),
-    "clue-commands": commands,
+    "dev": lambda records: scores_table(records, "dev"),
+    "verdict": verdict,
+    "test": lambda records: scores_table(records, "test"),
+    "commands": commands,
 }

@@ -9,10 +9,9 @@ import pytest
 
 import clue_page
 import clue_study
-from clue_page import PAGE, RECORDS
+from clue_page import PAGE
 from clue_runs import BASELINES, Run, read_records
 from clue_tables import NO_RECORD, TABLES, summarize
-from generated_page import fill_tables
 from run_records import append_record
 from toy_tasks import checkpoint, task_folder
 
@@ -57,23 +56,22 @@ def some_records():
 
 def test_the_tables_of_the_page_are_what_the_records_give():
     text = PAGE.read_text(encoding="utf-8")
-    assert fill_tables(text, TABLES, read_records(RECORDS)) == text
-    assert set(re.findall(r"<!-- table ([\w-]+) -->", text)) == set(TABLES)
+    assert clue_page.filled(text) == text
+    shown = set(re.findall(r"<!-- table ([\w-]+) -->", text))
+    assert {f"clue-{name}" for name in TABLES} <= shown <= set(clue_page.tables())
 
 
 def test_a_cell_is_the_best_rate_of_most_seeds_and_its_command_repeats_it():
     records = some_records()
-    assert "| tnews | accuracy | 40 | 0.1000 | **0.5000** | **0.5000 ± 0.1414** | 0.2000 |" in TABLES["clue-dev"](
-        records
-    )
-    assert "| c3 | accuracy | 40 | - | - | **0.4000** |" in TABLES["clue-test"](records)
+    assert "| tnews | accuracy | 40 | 0.1000 | **0.5000** | **0.5000 ± 0.1414** | 0.2000 |" in TABLES["dev"](records)
+    assert "| c3 | accuracy | 40 | - | - | **0.4000** |" in TABLES["test"](records)
     assert summarize(records, "dev")["tnews"]["ours"].score["values"] == [0.4, 0.6]
-    commands = TABLES["clue-commands"](records)
+    commands = TABLES["commands"](records)
     assert (
         "flashquad finetune --task tnews --data_dir clue/tnews --model ours --learning_rate 0.001 --num_train_epochs 1 "
-        "--seed 2022 --seeds 2\n"
+        "--seed 2022 --seeds 2 --output_dir runs/tnews-ours-2022\n"
     ) in commands
-    verdict = TABLES["clue-verdict"](records)
+    verdict = TABLES["verdict"](records)
     assert "- **ours**: above *most frequent* on 1 of 1, above *n-grams, dictionary* on 0 of 1" in verdict
 
 
@@ -81,15 +79,17 @@ def test_a_cell_is_the_best_rate_of_most_seeds_and_its_command_repeats_it():
 def test_runs_that_one_command_would_not_repeat_have_one_each(seeds, rows):
     # `finetune --seeds` draws rows once, by its first seed, and counts the seeds up from it
     records = dict(record("tnews", "ours", 0.4, seed=seed, max_train_rows=rows) for seed in seeds)
-    commands = [line for line in TABLES["clue-commands"](records).splitlines() if line.startswith("flashquad")]
-    assert [command.partition("--seed ")[2] for command in commands] == [str(seed) for seed in seeds]
+    commands = [line for line in TABLES["commands"](records).splitlines() if line.startswith("flashquad")]
+    assert [command.partition("--seed ")[2] for command in commands] == [
+        f"{seed} --output_dir runs/tnews-ours-{seed}" for seed in seeds
+    ]
 
 
 def test_baselines_are_averaged_over_the_rows_that_the_seeds_drew():
     records = dict([baselines_record("tnews", 0.1, 0.7, seed=2023), baselines_record("tnews", 0.1, 0.5)])
     of_task = summarize(records, "dev")["tnews"]
     assert of_task["n-grams, dictionary"].score["values"] == [0.5, 0.7]
-    assert "| 0.1000 ± 0.0000 | **0.6000 ± 0.1414** |" in TABLES["clue-dev"](records)
+    assert "| 0.1000 ± 0.0000 | **0.6000 ± 0.1414** |" in TABLES["dev"](records)
 
 
 def test_without_records_every_table_says_so():
@@ -145,7 +145,7 @@ def test_a_study_runs_what_is_missing_and_nothing_twice(tmp_path, monkeypatch, c
     assert capsys.readouterr().out.count("baselines") == 2  # all rows are the same rows
     study("--seeds", "1", "--tasks", "tnews")
     assert results.read_text(encoding="utf-8") == first
-    table = TABLES["clue-dev"](read_records(results))
+    table = TABLES["dev"](read_records(results))
     assert re.search(r"\| tnews \| accuracy \| 16 \| .* \|", table)
 
 
@@ -177,7 +177,7 @@ def test_a_task_without_its_file_is_named_in_one_line(tmp_path, monkeypatch):
 
 def test_a_page_names_a_damaged_record(tmp_path, monkeypatch, capsys):
     (tmp_path / "runs.jsonl").write_text("{half\n", encoding="utf-8")
-    monkeypatch.setattr(clue_page, "RECORDS", tmp_path / "runs.jsonl")
+    monkeypatch.setattr(clue_page, "RECORDS", {"clue": tmp_path / "runs.jsonl"})
     monkeypatch.setattr(sys, "argv", ["clue_page.py", "--check"])
     with pytest.raises(SystemExit) as stop:
         clue_page.main()
