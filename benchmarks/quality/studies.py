@@ -214,12 +214,18 @@ def longer(records: Records) -> list[Run]:
     return [Run(contestant, "3M", LONG_RATE, seed=SEEDS[0], steps=2 * STEPS, length=2048) for contestant in LONG]
 
 
-LONGER = {"flash-quad": 2e-2, "transformer-muon": 1e-2, "transformer-own-init": 1e-2}  # with the rate of each
+FOUR_TIMES_AS_LONG = {
+    "flash-quad": 2e-2,
+    "transformer-muon": 1e-2,
+    "transformer-own-init": 1e-2,
+}  # with the rate of each
 
 
 def four_times(records: Records) -> list[Run]:
     """Train four times as long at rates that were not tuned for it."""
-    return [Run(contestant, "3M", rate, seed=SEEDS[0], steps=4 * STEPS) for contestant, rate in LONGER.items()]
+    return [
+        Run(contestant, "3M", rate, seed=SEEDS[0], steps=4 * STEPS) for contestant, rate in FOUR_TIMES_AS_LONG.items()
+    ]
 
 
 EVALUATED_LENGTHS = (16, 32, 64, 256, 512, 1024, 2048)
