@@ -52,6 +52,8 @@ def test_labels_of_a_yaml_file_are_text(tmp_path):
         ("form: text\ntexts: a\nmetric: entity_f1\n", "no metric 'entity_f1' for classification"),
         ("form: text\ntexts: a\ncolour: red\n", "unknown key 'colour'"),
         ("form: text\ntexts: a\nmax_length: many\n", "max_length must be a whole number"),
+        ("form: text\ntexts: a\nanswers: '{name}_answer.json'\n", r"answers '{name}_answer.json' may hold {split}"),
+        ("form: text\ntexts: a\nanswers: '{split'\n", r"answers '{split' may hold {split}"),
         ("- a\n", "expected lines `key: value`"),
         ("a: [\n", "no YAML"),
     ],

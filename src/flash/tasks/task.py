@@ -90,6 +90,14 @@ class Task:
                 f"task {self.name}: no metric {self.metric!r} for {self.kind}; there are "
                 f"{', '.join(METRICS[self.kind])}"
             )
+        if self.answers is not None:
+            try:
+                self.answers.format(split="test")
+            except (LookupError, ValueError, AttributeError):
+                raise InputError(
+                    f"task {self.name}: answers {self.answers!r} may hold {{split}}, the name of the file in front of "
+                    "its suffix, and no other braces"
+                ) from None
         if self.max_length < 3:
             raise InputError(f"task {self.name}: max_length must be at least 3, got {self.max_length}")
 
