@@ -4,7 +4,7 @@
 # make lint      ruff, mypy, import contracts
 # make format    ruff's fixes and formatting
 # make bench     speed of `flashquad prepare`, of the collator, and of a training step
-# make quality   the training runs of docs/quality.md: days on a CPU (TRAIN=... VALIDATION=... folders of `flashquad prepare --format text`, RESULTS=... file of the records)
+# make quality   the training runs of docs/quality.md: days on a CPU (TRAIN=... VALIDATION=... folders of `flashquad prepare --format text`, TEST=... another one if you like, RESULTS=... file of the records)
 # make pages     docs/capabilities.md, docs/costs.md and docs/speed.md: by trying, counting, and from results (10 minutes)
 # make clean     delete .venv and build
 PYTHON ?= python3
@@ -60,7 +60,7 @@ bench: $(VENV)/.installed-dev
 quality: $(VENV)/.installed-dev
 	@test -n "$(TRAIN)" -a -n "$(VALIDATION)" -a -n "$(RESULTS)" || { echo 'make quality TRAIN=... VALIDATION=... RESULTS=...: folders of `flashquad prepare --format text`, and a file for the records' >&2; exit 2; }
 	$(BIN)/python benchmarks/quality/study.py all --train $(TRAIN) --validation $(VALIDATION) \
-		--results $(RESULTS) --keep-models build/quality --workers $(WORKERS)
+		$(if $(TEST),--test $(TEST)) --results $(RESULTS) --keep-models build/quality --workers $(WORKERS)
 	$(BIN)/python benchmarks/quality/page.py --results $(RESULTS)
 
 pages: $(VENV)/.installed-dev

@@ -73,26 +73,33 @@ class Run:
 
 @dataclass
 class Texts:
-    """Prepared folders and their tokenizer."""
+    """Prepared folders and their tokenizer.
+
+    Args:
+        test: Of text that no setting was chosen by; None to measure on the validation text alone.
+    """
 
     train: str
     validation: str
     tokenizer: PreTrainedTokenizerBase
+    test: str | None = None
 
     @staticmethod
-    def load(train: str, validation: str) -> "Texts":
+    def load(train: str, validation: str, test: str | None = None) -> "Texts":
         """Take the tokenizer that the training folder was prepared with.
 
         Raises:
-            InputError: Not such folders, or the two were prepared with different tokenizers.
+            InputError: Not such folders, or they were prepared with different tokenizers.
         """
-        for folder in (train, validation):
+        measured_on = (validation,) if test is None else (validation, test)
+        for folder in (train, *measured_on):
             load_prepared_folder(folder)
         tokenizer = load_tokenizer(f"{train}/tokenizer")
-        manifest = read_manifest(validation)
-        if manifest is not None:
-            check_tokenizer(manifest, validation, tokenizer)
-        return Texts(train, validation, tokenizer)
+        for folder in measured_on:
+            manifest = read_manifest(folder)
+            if manifest is not None:
+                check_tokenizer(manifest, folder, tokenizer)
+        return Texts(train, validation, tokenizer, test)
 
     def rows(self, folder: str, length: int) -> PretrainingDataset:
         """Tokenize a folder, or find it in the cache."""
@@ -118,7 +125,7 @@ def train(run: Run, texts: Texts, *, keep_in: Path | None = None, compiled: bool
 
     Returns:
         The record of the run: its arguments, parameters, tokens, seconds of the process, loss and accuracy over the
-        whole validation text, the curve, and the losses at other lengths.
+        whole validation text, the curve, the losses at other lengths, and those of the test text where there is one.
     """
     datasets.disable_progress_bars()
     model = build_model(run, len(texts.tokenizer))
@@ -127,16 +134,17 @@ def train(run: Run, texts: Texts, *, keep_in: Path | None = None, compiled: bool
         curve = _Curve(trainer)
         trainer.add_callback(curve)
         trainer.train()
-    whole = trainer.evaluate(texts.rows(texts.validation, run.length))
+    whole: dict[str, Any] = _measure(trainer, texts.rows(texts.validation, run.length))
+    if texts.test is not None:
+        whole["test"] = _measure(trainer, texts.rows(texts.test, run.length))
     record = {
         "run": run.to_dict(),
         "parameters": model.num_parameters(),
         "tokens": trainer.tokens_seen,
         "seconds": round(curve.training_seconds(), 1),
-        "loss": whole["eval_loss"],
-        "accuracy": whole["eval_mlm_acc"],
+        **whole,
         "curve": curve.points,
-        "lengths": {length: _loss_at(trainer, texts, length) for length in run.evaluate_at},
+        "lengths": {length: _at_length(trainer, texts, length) for length in run.evaluate_at},
         "compiled": compiled,
         "machine": machine(),
     }
@@ -270,9 +278,13 @@ class _Curve(TrainerCallback):
         )
 
 
-def _loss_at(trainer: MaskedLMTrainer, texts: Texts, length: int) -> dict[str, float]:
+def _at_length(trainer: MaskedLMTrainer, texts: Texts, length: int) -> dict[str, float]:
     trainer.args.per_device_eval_batch_size = max(4 * TOKENS_A_STEP // length, 1)
-    metrics = trainer.evaluate(texts.rows(texts.validation, length))
+    return _measure(trainer, texts.rows(texts.validation, length))
+
+
+def _measure(trainer: MaskedLMTrainer, rows: PretrainingDataset) -> dict[str, float]:
+    metrics = trainer.evaluate(rows)
     return {"loss": metrics["eval_loss"], "accuracy": metrics["eval_mlm_acc"]}
 
 

@@ -87,29 +87,37 @@ def confirmation(records: Records, size: str, length: int, contestants: tuple[st
 def rates_elsewhere(records: Records, here: Run) -> tuple[float, ...]:
     """List the learning rates of a confirmation; none before the comparison has one.
 
-    A run there costs as much as the four of a search at 3M. Muon's rate is one of the size of an update, whatever the
-    width, so at the same batches it is taken over. AdamW's falls with the width, and both with the rows of a batch:
-    there half of it is tried too, and the search goes on from the better one.
+    A run there costs as much as the four of a search at 3M. At the same size and batches Muon's rate is taken over.
+    The best rate falls with the width and with the rows of a batch: there half of it is tried too, and the search goes
+    on from the better one.
     """
     compared = Run(here.contestant, "3M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS)
     muon = CONTESTANTS[here.contestant].muon
     rate = best_rate(records, compared, rates_to_try(records, compared, MUON_RATES if muon else ADAMW_RATES))
     if rate is None:
         return ()
-    taken_over = muon and here.length <= LONGEST_TAKEN_OVER
+    taken_over = muon and here.size == compared.size and here.length <= LONGEST_TAKEN_OVER
     return (rate,) if taken_over else rates_to_try(records, here, (rate, rate / 2))
 
 
+# the best rates of confirmation-11M as far as it was when the runs began
+LARGER_RATES = {
+    "flash-quad": 2e-2,
+    "transformer-tricks": 2e-2,
+    "transformer": 1e-3,
+    "earlier": 4e-3,
+    "flash": 2e-2,
+    "transformer-own-init": 1e-2,
+}
+
+
 def larger(records: Records) -> list[Run]:
-    """Compare the contestants at 23M for half the steps, with the rates of ``confirmation-11M`` and half of them."""
-    runs = []
-    for contestant in CONFIRMED:
-        smaller = Run(contestant, "11M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS)
-        rate = best_rate(records, smaller, rates_elsewhere(records, smaller))
-        if rate is not None:
-            here = replace(smaller, size="23M", steps=STEPS // 2)
-            runs += [replace(here, learning_rate=tried) for tried in (rate, rate / 2)]
-    return runs
+    """Compare the contestants at 23M for half the steps, with a rate of ``confirmation-11M`` and half of it."""
+    return [
+        Run(contestant, "23M", tried, seed=SEEDS[0], steps=STEPS // 2)
+        for contestant, rate in LARGER_RATES.items()
+        for tried in (rate, rate / 2)
+    ]
 
 
 # What is changed of the recommended FLASH-Quad; the first changes nothing.
@@ -123,6 +131,9 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"final_norm": False},
     {"initialization": "normal"},
     {"branch_scale": 8**-0.5},
+    {"matrix_scale": 0.5},
+    {"embedding_std": 0.02},
+    {"embedding_std": 0.02, "matrix_scale": 0.5},
     {"norm_position": "post", "final_norm": False},
     {"norm_type": "rms_norm"},
     {"norm_type": "layer_norm"},
@@ -214,6 +225,19 @@ def longer(records: Records) -> list[Run]:
     return [Run(contestant, "3M", LONG_RATE, seed=SEEDS[0], steps=2 * STEPS, length=2048) for contestant in LONG]
 
 
+DECAYS: tuple[dict[str, Any], ...] = ({}, {"weight_decay": 0.1}, {"weight_decay": 0.3})
+DECAYED = {"flash-quad": 2e-2, "transformer-own-init": 1e-2}  # the best rates of comparison-3M
+
+
+def decays(records: Records) -> list[Run]:
+    """Vary the weight decay of the two that are closest, at the rates that are best with that of all studies."""
+    return [
+        Run(contestant, "3M", rate, seed=SEEDS[0], steps=STEPS, training=as_pairs(change))
+        for contestant, rate in DECAYED.items()
+        for change in DECAYS
+    ]
+
+
 FOUR_TIMES_AS_LONG = {
     "flash-quad": 2e-2,
     "transformer-muon": 1e-2,
@@ -263,6 +287,7 @@ STUDIES: dict[str, Callable[[Records], list[Run]]] = {
     "comparison-3M": lambda records: comparison(records, ALL_COMPARED),
     "separated-3M": lambda records: comparison(records, SEPARATED),
     "longer-3M": four_times,
+    "decay-3M": decays,
     "confirmation-11M": lambda records: confirmation(records, "11M", 128, CONFIRMED),
     "confirmation-23M": larger,
     "confirmation-512": lambda records: confirmation(records, "3M", 512, LONG),

@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("study", nargs="+", help=f"of {', '.join(STUDIES)}; or all")
     parser.add_argument("--train", required=True, help="prepared folder to train on")
     parser.add_argument("--validation", required=True, help="prepared folder to validate on")
+    parser.add_argument("--test", help="prepared folder that nothing is chosen by: scored at the end of each run")
     parser.add_argument("--results", type=Path, required=True, help="JSON lines of finished runs; added to")
     parser.add_argument("--keep-models", type=Path, help="folder to save the trained models below")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, each on one core")
@@ -54,7 +55,7 @@ def main() -> None:
             for run in missing(arguments):
                 print(json.dumps(run.to_dict()))
             return
-        texts = Texts.load(arguments.train, arguments.validation)
+        texts = Texts.load(arguments.train, arguments.validation, arguments.test)
         if arguments.keep_models is not None:
             arguments.keep_models.mkdir(parents=True, exist_ok=True)
         if arguments.one:

@@ -138,6 +138,22 @@ def begin_near(model: PreTrainedModel, slope: float) -> None:
         weight.copy_(-slope * (distances.abs() / 16).log1p())
 
 
+@torch.no_grad()
+def scale_embeddings(model: PreTrainedModel, std: float) -> None:
+    """Give the embeddings, which are the decoder's matrix too, another size; what is added to them keeps its share."""
+    for name, parameter in model.base_model.embeddings.named_parameters():
+        if not name.startswith("norm."):
+            parameter.mul_(std * model.config.hidden_size**0.5)
+
+
+@torch.no_grad()
+def scale_matrices(model: PreTrainedModel, factor: float) -> None:
+    """Multiply the first weights of all matrices but the decoder."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and module is not model.get_output_embeddings():
+            module.weight.mul_(factor)
+
+
 # what a variant asks for by name, and the change that it is
 CHANGES: dict[str, Callable[[PreTrainedModel, Any], None]] = {
     "outer_norm": replace_outer_norms,
@@ -149,6 +165,8 @@ CHANGES: dict[str, Callable[[PreTrainedModel, Any], None]] = {
     "convolution": convolve,
     "heads": divide_heads,
     "bias_slope": begin_near,
+    "embedding_std": scale_embeddings,
+    "matrix_scale": scale_matrices,
 }
 # of these, what changes no more than the first weights
-FIRST_WEIGHTS = {"branch_scale", "bias_slope"}
+FIRST_WEIGHTS = {"branch_scale", "bias_slope", "embedding_std", "matrix_scale"}

@@ -128,6 +128,24 @@ def _difference(tuned: Tuned, other: Tuned) -> str:
     return f"{shown}, one seed" if deviation is None else f"{shown} ± {deviation:.3f}, {len(pairs)} seeds"
 
 
+def test_table(records: Records, study: str) -> str:
+    """Give loss and accuracy on the text that nothing was chosen by, of the runs that were measured there."""
+    measured = {run: record | record["test"] for run, record in records.items() if "test" in record}
+    summaries = summarize(measured, STUDIES[study](records))
+    first = next((tuned for tuned in summaries if tuned.runs[0].contestant == "flash-quad"), None)
+    rows = [
+        [
+            tuned.label,
+            plus_minus(tuned.mean_of("loss"), tuned.spread_of("loss")),
+            "" if first is None or tuned is first else _difference(first, tuned),
+            plus_minus(tuned.mean_of("accuracy"), tuned.spread_of("accuracy"), digits=2, factor=100),
+            str(len(tuned.runs)),
+        ]
+        for tuned in summaries
+    ]
+    return markdown_table(["model", "loss (nats)", "FLASH-Quad's less this", "accuracy (%)", "seeds"], rows)
+
+
 def optimizer(contestant: str) -> str:
     """Name what the contestant is trained by."""
     return "Muon" if CONTESTANTS[contestant].muon else "AdamW"
@@ -162,7 +180,9 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "comparison-3M": _of("comparison-3M", comparison_table),
     "rates-3M": _of("comparison-3M", sweep_table),
     "differences": differences_table,
+    "test-3M": _of("comparison-3M", test_table),
     "longer-3M": _of("longer-3M", comparison_table),
+    "decay-3M": _of("decay-3M", variants_of),
     "confirmation-11M": _of("confirmation-11M", comparison_table),
     "rates-11M": _of("confirmation-11M", sweep_table),
     "confirmation-23M": _of("confirmation-23M", comparison_table),
