@@ -84,6 +84,16 @@ def test_the_better_transformer_goes_on():
         assert MUON_RATES[1] in rates, name
 
 
+def test_at_the_largest_size_everybody_has_a_rate_of_its_own_and_half_of_it():
+    runs = STUDIES["confirmation-23M"]({})
+    assert {run.contestant for run in runs} == {
+        run.contestant for run in STUDIES["confirmation-11M"](finished("comparison-3M"))
+    }
+    for contestant in {run.contestant for run in runs}:
+        low, high = sorted(run.learning_rate for run in runs if run.contestant == contestant)
+        assert high == 2 * low
+
+
 def test_rows_that_fill_a_batch_are_tuned_anew():
     records = finished("comparison-3M")
     while missing := [run for run in STUDIES["confirmation-2048"](records) if run not in records]:
@@ -182,7 +192,7 @@ def test_a_summary_is_of_the_best_rate_over_its_seeds():
 
 
 def test_a_run_leaves_its_record_and_its_model(toy_dataset, toy_vocabulary, tmp_path):
-    texts = Texts(*[str(toy_dataset)] * 2, load_tokenizer(toy_vocabulary), test=str(toy_dataset))
+    texts = Texts(str(toy_dataset), str(toy_dataset), load_tokenizer(toy_vocabulary), test=str(toy_dataset))
     small = as_pairs({"hidden_size": 32, "num_hidden_layers": 1})
     run = replace(FIRST, learning_rate=1e-2, steps=16, length=64, settings=small, evaluate_at=(16,))
     record = train(run, texts, keep_in=tmp_path)
