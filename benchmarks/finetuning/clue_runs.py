@@ -120,11 +120,10 @@ def score_baselines(run: Run, *, clue: Path) -> dict[str, Any]:
             seed=run.seed,
         )
         data = load_data(args)
-    test = data.test.examples if data.test is not None and data.test_is_labelled else ()
     return {
         "run": run.to_dict(),
         "metric": data.problem.task.metric,
-        "baselines": baselines(data.problem, data.train.examples, data.dev.examples, test),
+        "baselines": baselines(data.problem, data.train.examples, data.dev.examples, data.scored_test),
         "rows": {"train": len(data.train.examples), "dev": len(data.dev.examples)},
         "machine": machine(),
     }

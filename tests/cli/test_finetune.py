@@ -161,6 +161,7 @@ def test_predictions_overwrite_no_texts_and_are_not_lost(finetuned, workplace, t
         (("finetune", *GIVEN, "--load_best_model_at_end", "False"), "--load_best_model_at_end False is not taken"),
         (("finetune", *GIVEN, "--save_total_limit", "0"), "--save_total_limit must be at least 1, got 0"),
         (("finetune", *GIVEN, "--save_only_model"), "--save_only_model True is not taken: a run that was stopped"),
+        (("finetune", *GIVEN, "--eval_on_start", "true"), "--eval_on_start True is not taken: a checkpoint is saved"),
         (("finetune", *GIVEN, "--eval_delay", "9"), "--eval_delay 9.0 is not taken: a checkpoint is saved at each"),
         (("finetune", *GIVEN, "--metric_for_best_model", "f1"), "name the task's metric with --metric"),
         (("finetune", *GIVEN, "--eval_steps", "5"), "--eval_steps 5 is heeded with --eval_strategy steps"),

@@ -111,13 +111,31 @@ def test_a_dev_file_with_one_answer_in_all_rows_is_warned_of(kind, answer, tmp_p
     assert f"dev.json: {name} is {value!r} in all 9 rows: is it a placeholder?" in caplog.text
 
 
+def test_a_test_row_without_a_text_is_predicted_and_not_scored(data_folder, tmp_path, caplog):
+    rows = rows_of("classification", 12, seed=4)
+    rows[3]["sentence"] = " "
+    write_rows(data_folder / "test.json", rows)
+    data = load_data(arguments(tmp_path))
+    assert len(data.test.examples) == 12
+    assert data.scored_rows == [0, 1, 2, *range(4, 12)]
+    assert len(data.scored_test) == 11
+    assert "test.json: 1 of 12 rows have an empty text; they are predicted, not scored" in caplog.text
+
+
+def test_a_name_of_two_classes_is_that_of_none(data_folder, tmp_path, caplog):
+    for name in ("train", "dev"):
+        write_rows(data_folder / f"{name}.json", [row | {"label_desc": "x"} for row in rows_of("classification", 20)])
+    assert load_data(arguments(tmp_path)).label_names == {}
+    assert "'x' is the name of several classes" in caplog.text
+
+
 @pytest.mark.parametrize("missing", [1, 12])
 def test_a_test_file_that_is_answered_in_part_is_warned_of(missing, data_folder, tmp_path, caplog):
     rows = rows_of("classification", 12, seed=4)
     for row in rows[:missing]:
         row["label"] = "999"
     write_rows(data_folder / "test.json", rows)
-    assert not load_data(arguments(tmp_path)).test_is_labelled
+    assert not load_data(arguments(tmp_path)).scored_rows
     assert ("1 of 12 rows have no label that is known; the file is predicted, not scored" in caplog.text) == (
         missing == 1
     )

@@ -38,3 +38,8 @@ def test_the_best_learning_rate_is_kept(start, tmp_path):
 def test_a_learning_rate_that_is_named_twice_is_tried_once(start, tmp_path):
     study = finetune(small_study(start, tmp_path, learning_rates=[1e-2, 0.01]), command="")
     assert study.metrics["seeds"] == [2022]
+
+
+def test_learning_rates_that_hardly_differ_are_runs_of_their_own(start, tmp_path):
+    study = finetune(small_study(start, tmp_path, learning_rates=[1e-2, 0.010000001], num_train_epochs=1), command="")
+    assert set(study.metrics["learning_rates"]) == {"0.01", "0.010000001"}

@@ -224,6 +224,21 @@ def test_in_validation_a_question_is_lost_only_without_any_answer_in_reach(token
         assert problem.encode([ReadingExample("q", TEXT, "天？", answers)], tokenizer, 44).cut == lost
 
 
+def test_an_answer_that_is_nowhere_is_scored_against_but_not_looked_for(tokenizer):
+    example = ReadingExample(0, TEXT, "什么", (Answer(TEXT[3:5], 3), Answer("天很好", -1)))
+    problem = problem_of(load_task("reading"))
+    assert problem.encode([example], tokenizer, 16, training=True).cut == 0
+    assert problem.encode([example], tokenizer, 16).cut == 0
+    assert problem.scores(["天很好"], [example])["exact_match"] == 1.0
+
+
+def test_a_question_that_loses_its_end_is_told(tokenizer, caplog):
+    question = TEXT * 2
+    encoded = problem_of(load_task("reading")).encode([ReadingExample(0, TEXT, question, None)], tokenizer, 32)
+    assert "1 of 1 questions are longer than 16 tokens" in caplog.text
+    assert encoded.lengths == [len(tokenizer(question, TEXT)["input_ids"])]
+
+
 def test_a_question_on_nothing_is_answered_with_nothing(tokenizer):
     problem = problem_of(load_task("reading"))
     encoded = problem.encode([ReadingExample("q", "", "天？", None)], tokenizer, 24)
@@ -272,16 +287,32 @@ def test_candidates_that_are_not_there_are_not_compared(tokenizer):
     assert problem.answers(logits.numpy(), encoded).predictions == [1, 0]
 
 
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0], ids=["first", "in the middle", "last"])
+@pytest.mark.parametrize("candidates", [("好", "冷"), ("好", TEXT)], ids=["short", "longer than half"])
 @pytest.mark.parametrize("name", ["tokenizer", "byte_level_tokenizer"])
-def test_a_long_text_keeps_its_blank(name, request):
+def test_a_long_text_keeps_its_blank_for_every_candidate(name, candidates, place, request):
     tokenizer = request.getfixturevalue(name)
-    text = TEXT * 3 + "他____。" + TEXT * 3
-    encoded = problem_of(load_task("chid")).encode([ChoiceExample(0, text, "", ("好", "冷"), 0)], tokenizer, 32)
+    before = round(place * 6)
+    text = TEXT * before + "____" + TEXT * (6 - before)
+    encoded = problem_of(load_task("chid")).encode([ChoiceExample(0, text, "", candidates, 0)], tokenizer, 32)
     around = tokenizer.tokenize("____")
-    assert encoded.cut == 1
-    (tokens, _) = (tokenizer.convert_ids_to_tokens(ids) for ids in encoded.features.rows[0]["input_ids"])
-    assert any(tokens[place : place + len(around)] == around for place in range(len(tokens)))
+    for ids in encoded.features.rows[0]["input_ids"]:
+        tokens = tokenizer.convert_ids_to_tokens(ids)
+        assert len(ids) <= 32
+        assert any(tokens[place : place + len(around)] == around for place in range(len(tokens)))
     assert around[0] not in tokenizer.tokenize(TEXT)  # it is nowhere else
+
+
+def test_lengths_of_choices_are_those_of_the_uncut_texts(tokenizer):
+    long = ChoiceExample(0, TEXT * 6 + "____", "", ("好", "冷冷"), 0)
+    examples = [long, ChoiceExample(1, "短", "问", ("好", "冷"), 0)]
+    encoded = problem_of(load_task("choice")).encode(examples, tokenizer, 32)
+    wholes = [
+        [tokenizer(f"{each.question} {candidate}", each.context)["input_ids"] for candidate in each.candidates]
+        for each in examples
+    ]
+    assert encoded.lengths == [max(map(len, whole)) for whole in wholes]
+    assert encoded.cut == 1
 
 
 def test_a_class_comes_with_its_probability_and_a_mistake_is_the_loss(tokenizer):

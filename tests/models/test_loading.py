@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+import flash
 from flash import FLASHQuadForMaskedLM
 from flash.errors import InputError
 from flash.models.loading import load_masked_lm
@@ -33,6 +34,14 @@ def test_a_whole_model_is_loaded_for_use(folder):
     model = load_masked_lm(str(folder))
     assert isinstance(model, FLASHQuadForMaskedLM)
     assert not model.training
+
+
+@pytest.mark.parametrize("kind", ["FLASHQuadForSequenceClassification", "FLASHQuadModel"])
+def test_a_model_without_a_head_for_masks_is_named(kind, tmp_path, capfd):
+    getattr(flash, kind)(tiny_config()).save_pretrained(tmp_path)
+    capfd.readouterr()
+    assert f"it holds a {kind}, whose weights lack" in refusal_of(tmp_path)
+    assert "LOAD REPORT" not in "".join(capfd.readouterr())
 
 
 def test_the_flag_that_named_the_model_begins_the_message(tmp_path):

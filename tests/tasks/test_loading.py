@@ -29,7 +29,7 @@ def test_bad_rows_among_good_ones_are_counted_and_told(tmp_path, caplog):
     assert len(split.examples) == 196
     assert "5 of 201 rows left out: 1 broken_line, 2 empty_text, 1 no_label, 1 unknown_label" in caplog.text
     assert "dev.json:2: this line is no JSON" in caplog.text
-    assert "'999' is none of the 2 classes" in caplog.text
+    assert "'999' is none of the 2 classes (101, 102)" in caplog.text
 
     for line in (12, 13):  # those behind the broken one
         assert f"dev.json:{line}: sentence is empty" in caplog.text
@@ -256,6 +256,16 @@ def test_swapped_columns_are_seen_in_the_dev_file(tmp_path):
     rows = [{"sentence": row["label"], "label": row["sentence"]} for row in rows_of("classification", 20)]
     with pytest.raises(InputError, match=r"in 20 of 20 rows label .* is none of the 2 classes.*columns"):
         load_split(write_rows(tmp_path / "dev.json", rows), TNEWS, labels=("101", "102"))
+
+
+def test_only_articles_with_paragraphs_are_taken_for_those_of_reading(tmp_path):
+    def hint(data):
+        with pytest.raises(InputError) as refused:
+            load_split(write_rows(tmp_path / "train.json", [{"data": data}]), TNEWS)
+        return "They are those of cmrc2018" in str(refused.value)
+
+    assert hint([{"paragraphs": []}])
+    assert not hint([{"sentence": "甲", "label": "1"}])
 
 
 def test_a_file_of_another_task_is_recognised(tmp_path):

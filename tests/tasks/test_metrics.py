@@ -60,7 +60,13 @@ def test_an_entity_counts_only_whole_and_with_its_label():
     [
         ("油门", ["油门"], 1.0, 1.0),
         ("油门。", ["油门"], 1.0, 1.0),  # punctuation does not count
-        ("XRD 方法", ["xrd方法"], 1.0, 1.0),  # nor do case and spaces
+        ("XRD 方法 ", ["xrd 方法"], 1.0, 1.0),  # nor does case
+        ("XRD 方法", ["xrd方法"], 0.0, 1.0),  # spaces count only where all must match
+        ("5%", ["5"], 0.0, 2 * 1 / 3),  # nor is a sign left out that is none of the list
+        ("C++", ["c"], 1.0, 1.0),  # a plus is
+        ("20.1倍", ["20.2倍"], 0.0, 2 * 1 / 4),  # so is one with a point
+        ("1,000.", ["1,000"], 0.0, 2 * 1 / 3),
+        ("a,b", ["a"], 0.0, 2 * 1 / 4),
         ("油门，气阀", ["油门", "油门或气阀"], 0.0, 2 * 2 / 6),
         ("2008年", ["2009年"], 0.0, 2 * 1 / 4),  # a number is one unit
         ("", ["油门"], 0.0, 0.0),

@@ -132,6 +132,12 @@ def test_an_answer_with_a_wrong_start_is_found_at_its_nearest_place():
     assert example.answers == (Answer("蓝", 2),)
 
 
+def test_an_answer_that_is_nowhere_stays_behind_those_that_are_somewhere():
+    answers = [{"text": text, "answer_start": 0} for text in ("海天", "海", "")]
+    (example,) = examples("reading", {"context": "蓝天蓝海", "question": "？", "answers": answers})
+    assert example.answers == (Answer("海", 3), Answer("海天", -1))
+
+
 def test_a_text_of_c3_gives_its_questions():
     row = {
         "id": "m1",
@@ -187,6 +193,8 @@ def test_each_blank_of_chid_is_asked_for_by_itself():
         ("tnews", {"sentence": "甲", "label": "1", "id": "果\ud83d"}, "broken_text"),
         ("tnews", {"sentence": "甲", "label": b"1"}, "broken_row"),
         ("stsb", {"sentence1": "甲", "sentence2": "乙", "label": 10**400}, "no_number"),
+        ("stsb", {"sentence1": "甲", "sentence2": "乙", "label": True}, "no_number"),
+        ("stsb", {"sentence1": "甲", "sentence2": "乙", "label": "1_0"}, "no_number"),
         ("cluener", {"text": "甲乙", "label": {" ": {"乙": [[1, 1]]}}}, "broken_row"),
         ("cluener", {"text": "甲乙", "label": {"果\ud83d": {"乙": [[1, 1]]}}}, "broken_text"),
         (

@@ -3,13 +3,13 @@
 import json
 import logging
 import os
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from flash.cli.console import BAD_INPUT_EXIT_CODE
+from flash.cli.standard_input import lines_of_standard_input
 from flash.errors import InputError
 from flash.packaged import PACKAGED_MODEL
 
@@ -51,12 +51,8 @@ def fill_mask(
                 "be filled in"
             )
     filler = MaskFiller(model, tokenizer=tokenizer)
-    if not text:
-        # a line that is not UTF-8 then is one bad sentence, as such an argument is, and not the end of the stream
-        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-    sentences = text if text else (line.rstrip("\n") for line in sys.stdin if line.strip())
     failed = False
-    for sentence in sentences:
+    for sentence in text or lines_of_standard_input():
         try:
             filled = filler.fill(sentence, top_k=top_k)
         except InputError as error:

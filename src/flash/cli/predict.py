@@ -1,10 +1,11 @@
 """``flashquad predict``: fine-tuned folder and texts -> predictions."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from flash.cli.standard_input import lines_of_standard_input
 
 EPILOG = "\n\n".join(
     (
@@ -46,10 +47,7 @@ def predict(
         raise InputError("--submission is made of a file; name it with --input")
     if output != Path():
         raise InputError(f"--output {output} is for the predictions of a file; name it with --input")
-    if not texts:
-        # a line that is not UTF-8 is refused by its number, as such an argument is
-        sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-    given = texts or [line for line in sys.stdin.read().removeprefix("\ufeff").split("\n") if line.strip()]
+    given = texts or list(lines_of_standard_input())
     if not given:
         raise InputError("no text to predict; pass texts, --input FILE, or lines on standard input")
     predictions = Finetuned(model, batch_size, bf16, attention_backend).predict_texts(given)

@@ -25,6 +25,7 @@ _NOT_TAKEN: dict[str, tuple[Any, str]] = {
     "prediction_loss_only": (False, "a validation scores the answers"),
     "batch_eval_metrics": (False, "the answers are scored together"),
     "eval_do_concat_batches": (True, "the answers are scored together"),
+    "eval_on_start": (False, "a checkpoint is saved at each validation, from the first epoch on"),
     "eval_delay": (0, "a checkpoint is saved at each validation, from the first epoch on"),
     "dataloader_drop_last": (False, "every row of the dev file is scored"),
     "label_names": (None, "--label_column names the column of what is to be found"),

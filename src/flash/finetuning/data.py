@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,18 @@ from flash.errors import InputError
 from flash.finetuning.arguments import FinetuningArguments
 from flash.finetuning.problems import problem_of
 from flash.finetuning.problems.problem import Encoded, Problem, all_answered
-from flash.tasks.examples import answer_of
-from flash.tasks.loading import Split, check_values, classes_of, load_split, placeholder_of, without_answers
+from flash.tasks.examples import Example, answer_of
+from flash.tasks.loading import (
+    Split,
+    check_values,
+    classes_of,
+    empty_column_of,
+    load_split,
+    placeholder_of,
+    without_answers,
+)
 from flash.tasks.statistics import find_repeats, label_counts
+from flash.tasks.task import Task
 
 MANY_CUT = 0.05  # a larger share of cut texts is warned of
 MANY_UNKNOWN, MOST_UNKNOWN = 0.05, 0.5  # a larger share of unknown tokens is warned of, or refused
@@ -35,11 +45,16 @@ class TaskData:
     test: Split | None
 
     @property
-    def test_is_labelled(self) -> bool:
-        """Whether the test file can be scored."""
-        return self.test is not None and all_answered(
-            self.test.examples, [answer_of(example) for example in self.test.examples]
-        )
+    def scored_rows(self) -> list[int]:
+        """Rows of the test file that are scored: if all have answers those with a text, as by `flashquad evaluate`."""
+        if self.test is None or not all_answered(self.test.examples, list(map(answer_of, self.test.examples))):
+            return []
+        return _with_text(self.test, self.problem.task)
+
+    @property
+    def scored_test(self) -> list[Example]:
+        """The examples of these rows."""
+        return [self.test.examples[row] for row in self.scored_rows] if self.test is not None else []
 
 
 def load_data(args: FinetuningArguments) -> TaskData:
@@ -78,26 +93,7 @@ def load_data(args: FinetuningArguments) -> TaskData:
             same,
             f"{len(dev.examples):,}",
         )
-    test = None if test_path is None else load_split(test_path, task, labels=labels, need_answers=False)
-    if test is not None and (placeholder := placeholder_of(test.examples)) is not None:
-        logger.warning(
-            "%s: %s is %r in all %s rows, as in CLUE's test files, whose answers are not published; they are "
-            "predicted, not scored (`flashquad evaluate` scores them all the same)",
-            test.path,
-            task.label,
-            placeholder,
-            f"{len(test.examples):,}",
-        )
-        test.examples = without_answers(test.examples)
-    elif test is not None and 0 < (unknown := _unanswered(test)) < len(test.examples):
-        logger.warning(
-            "%s: %s of %s rows have no %s that is known; the file is predicted, not scored (`flashquad evaluate` "
-            "scores the others)",
-            test.path,
-            f"{unknown:,}",
-            f"{len(test.examples):,}",
-            task.label,
-        )
+    test = None if test_path is None else _load_test(test_path, task, labels)
     if args.class_weights == "balanced":
         if task.kind != "classification":
             raise InputError(f"--class_weights balanced is for classes; task {task.name} has none")
@@ -105,7 +101,50 @@ def load_data(args: FinetuningArguments) -> TaskData:
         problem.class_weights = [
             len(train.examples) / (len(labels) * counts[label]) if counts[label] else 0.0 for label in labels
         ]
-    return TaskData(problem, train.label_names, train, dev, test)
+    return TaskData(problem, _distinct_names(labels, train.label_names), train, dev, test)
+
+
+def _distinct_names(labels: tuple[str, ...], names: dict[str, str]) -> dict[str, str]:
+    """Take readable names only where each class has one of its own."""
+    shown = [names.get(label, label) for label in labels]
+    if twice := [name for name, count in Counter(shown).items() if count > 1]:
+        logger.warning("train: %r is the name of several classes; classes are shown by their labels", twice[0])
+        return {}
+    return names
+
+
+def _load_test(path: Path, task: Task, labels: tuple[str, ...]) -> Split:
+    """Read the file that is predicted, and say which of its rows are not scored."""
+    test = load_split(path, task, labels=labels, need_answers=False)
+    rows, unknown = len(test.examples), _unanswered(test)
+    if (placeholder := placeholder_of(test.examples)) is not None:
+        logger.warning(
+            "%s: %s is %r in all %s rows, as in CLUE's test files, whose answers are not published; they are "
+            "predicted, not scored (`flashquad evaluate` scores them all the same)",
+            path,
+            task.label,
+            placeholder,
+            f"{rows:,}",
+        )
+        test.examples = without_answers(test.examples)
+    elif 0 < unknown < rows:
+        logger.warning(
+            "%s: %s of %s rows have no %s that is known; the file is predicted, not scored (`flashquad evaluate` "
+            "scores the others)",
+            path,
+            f"{unknown:,}",
+            f"{rows:,}",
+            task.label,
+        )
+    elif not unknown and (empty := rows - len(_with_text(test, task))):
+        logger.warning(
+            "%s: %s of %s rows have an empty text; they are predicted, not scored", path, f"{empty:,}", f"{rows:,}"
+        )
+    return test
+
+
+def _with_text(split: Split, task: Task) -> list[int]:
+    return [index for index, example in enumerate(split.examples) if empty_column_of(example, task) is None]
 
 
 def _unanswered(split: Split) -> int:

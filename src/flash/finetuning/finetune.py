@@ -104,7 +104,7 @@ def _finetune(args: FinetuningArguments, *, command: str) -> Study:
     found = _baselines(folder, data) if args.baselines else {}
     rates = _learning_rates(args, loaded.model.num_parameters())
     runs = [
-        Run(rate, seed, folder / RUNS / f"lr-{rate:g}-seed-{seed}")
+        Run(rate, seed, folder / RUNS / f"lr-{rate!r}-seed-{seed}")
         for rate in rates
         for seed in range(args.seed, args.seed + args.seeds)
     ]
@@ -200,16 +200,15 @@ def _fingerprints(args: FinetuningArguments, data: TaskData) -> dict[str, str]:
 
 def _baselines(folder: Path, data: TaskData) -> dict[str, Any]:
     """Compute the baselines, or read what an earlier call found in the same texts."""
-    test = data.test.examples if data.test is not None and data.test_is_labelled else []
     known = folder / BASELINES
-    read = repr((data.problem.task, data.train.examples, data.dev.examples, test))
+    read = repr((data.problem.task, data.train.examples, data.dev.examples, data.scored_test))
     fingerprint = hashlib.sha256(read.encode(errors="surrogatepass")).hexdigest()
     if known.is_file():
         before = read_json(known, "delete it, and the baselines are computed again")
         if before["fingerprint"] == fingerprint:
             return before["scores"]
     logger.info("compute the baselines (--no_baselines does without)")
-    scores = baselines(data.problem, data.train.examples, data.dev.examples, test)
+    scores = baselines(data.problem, data.train.examples, data.dev.examples, data.scored_test)
     write_json(known, {"fingerprint": fingerprint, "scores": scores})
     return scores
 
@@ -233,7 +232,7 @@ def _summary(
         "learning_rate": best,
         "seeds": [record["seed"] for record in chosen],
         "seconds": mean_and_spread([record["seconds"] for record in chosen]),
-        "learning_rates": {f"{rate:g}": found for rate, found in means.items()},
+        "learning_rates": {repr(rate): found for rate, found in means.items()},
     }
     for split in ("dev", "test"):
         if split in chosen[0]:

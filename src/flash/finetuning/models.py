@@ -1,7 +1,5 @@
 """A checkpoint of any architecture with a head for a task."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +15,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.utils import CONFIG_NAME
-from transformers.utils import logging as transformers_logging
 
 import flash  # noqa: F401  makes its models known to the Auto classes
 from flash.errors import InputError
 from flash.finetuning.problems.problem import Problem
 from flash.models.base_configuration import BaseConfiguration
 from flash.models.encoder import GatedEncoder
+from flash.models.loading import without_load_report
 from flash.models.scale_folding import fold_scales
 from flash.ops.backends import check_backend_name
 from flash.packaged import packaged_or_named
@@ -106,7 +104,7 @@ def load_task_model(
             model = problem.auto_class.from_config(config)
             _check_positions(model, max_length, name)
             return TaskModel(model, frozenset(key for key, _ in model.named_parameters()))
-        with _without_load_report():
+        with without_load_report():
             model, report = problem.auto_class.from_pretrained(
                 source, config=config, ignore_mismatched_sizes=True, output_loading_info=True
             )
@@ -208,17 +206,6 @@ def shown_labels(labels: tuple[str, ...], names: dict[str, str]) -> list[str]:
     """Name the outputs: readably where each class has a name of its own."""
     shown = [names.get(label, label) for label in labels]
     return shown if len(set(shown)) == len(shown) else list(labels)
-
-
-@contextmanager
-def _without_load_report() -> Iterator[None]:
-    """Leave out transformers' table of new and unused weights: a new head is what was asked for."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)
 
 
 def _check_folder(name: str) -> None:

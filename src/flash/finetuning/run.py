@@ -48,7 +48,7 @@ class Run:
     @property
     def name(self) -> str:
         """Tell runs apart."""
-        return f"lr {self.learning_rate:g}, seed {self.seed}"
+        return f"lr {self.learning_rate!r}, seed {self.seed}"
 
 
 def train_run(
@@ -99,10 +99,9 @@ def train_run(
     }
     if math.isnan(record["dev"][data.problem.task.metric]):
         logger.warning("%s: no score is a number, so the training went astray; try a lower rate", run.name)
-    if data.test_is_labelled:
-        assert data.test is not None
+    if rows := data.scored_rows:
         answers = data.problem.answers(trainer.logits_of(encoded["test"]), encoded["test"])
-        record["test"] = data.problem.scores(answers.predictions, data.test.examples)
+        record["test"] = data.problem.scores([answers.predictions[row] for row in rows], data.scored_test)
     with saying_how_to_go_on(run.folder):
         trainer.save_model(str(run.folder / MODEL))
         tokenizer.save_pretrained(run.folder / MODEL)

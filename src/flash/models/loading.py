@@ -1,12 +1,15 @@
 """A masked language model from a folder or a hub id, whole or refused in one line."""
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoModelForMaskedLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
 from transformers.utils import CONFIG_NAME
+from transformers.utils import logging as transformers_logging
 
 from flash.errors import InputError
 from flash.models.checkpoint_folders import checkpoints_newest_first
@@ -44,18 +47,37 @@ def load_masked_lm(name: str, *, flag: str | None = None) -> PreTrainedModel:
         raise InputError(f"{refusal}: {_why_no_model(folder)}")
     try:
         # mismatched sizes are let through to be named below: the error that transformers raises only mentions them
-        model, report = AutoModelForMaskedLM.from_pretrained(
-            source, output_loading_info=True, ignore_mismatched_sizes=True
-        )
+        with without_load_report():
+            model, report = AutoModelForMaskedLM.from_pretrained(
+                source, output_loading_info=True, ignore_mismatched_sizes=True
+            )
     except _LOADING_ERRORS as error:
         raise InputError(f"{refusal}: {_reason(error, folder)}") from error
     misfits = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
+    # what the folder was saved from; the model itself has been made one with a head for masked tokens
+    saved_from = (getattr(AutoConfig.from_pretrained(source), "architectures", None) or [""])[0] if misfits else ""
+    if saved_from and "MaskedLM" not in saved_from and "PreTraining" not in saved_from:
+        raise InputError(
+            f"{refusal}: it holds a {saved_from}, whose weights lack {misfits[0]}; name the folder of a model that "
+            "fills masks"
+        )
     if misfits:
         raise InputError(
             f"{refusal}: its weights do not fit its {CONFIG_NAME} ({len(misfits)} are missing or of another shape, "
             f"such as {misfits[0]}); name a folder whose {CONFIG_NAME} was saved with the weights"
         )
     return model.eval()
+
+
+@contextmanager
+def without_load_report() -> Iterator[None]:
+    """Leave out transformers' table of new and unused weights: they are expected, or named by an error."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 def _why_no_model(folder: Path) -> str:

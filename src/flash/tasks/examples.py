@@ -34,7 +34,7 @@ class EntityExample:
 
 
 class Answer(NamedTuple):
-    """Text of an answer and the character of the context that it starts at."""
+    """Text of an answer and the character of the context that it starts at; -1 where the context does not hold it."""
 
     text: str
     start: int
@@ -42,7 +42,10 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReadingExample:
-    """A question on a text and its answers, the first one to train on; None where they are not known."""
+    """A question on a text and its answers, the first one to train on; None where they are not known.
+
+    The first is in the text; answers that are not, as an annotator wrote them, come last and are only scored against.
+    """
 
     id: object
     context: str

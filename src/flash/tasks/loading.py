@@ -20,6 +20,7 @@ from flash.tasks.task import Task, packaged_tasks
 
 # a label column with more classes than this and as many as half the rows holds texts
 _MOST_CLASSES_OF_FEW_ROWS = 50
+_MOST_SHOWN = 5  # classes in a message
 
 logger = logging.getLogger(__name__)
 
@@ -222,13 +223,18 @@ def _texts_of(example: Example) -> tuple[str, ...]:
             return (example.context, example.question) if example.question else (example.context,)
 
 
+def empty_column_of(example: Example, task: Task) -> str | None:
+    """Name the first column without a text."""
+    columns = zip(task.texts, _texts_of(example), strict=False)
+    return next((column for column, text in columns if not text.strip()), None)
+
+
 def _fault(example: Example, task: Task, labels: Sequence[str], need_answers: bool) -> BadRowError | None:
     answer = answer_of(example)
     if not need_answers:
         return None
-    for column, text in zip(task.texts, _texts_of(example), strict=False):
-        if not text.strip():
-            return BadRowError("empty_text", f"{column} is empty")
+    if (column := empty_column_of(example, task)) is not None:
+        return BadRowError("empty_text", f"{column} is empty")
     if answer is None:
         return BadRowError("no_label", f"no {task.label}")
     if task.no_label and answer in task.no_label:
@@ -236,7 +242,9 @@ def _fault(example: Example, task: Task, labels: Sequence[str], need_answers: bo
     if labels and task.kind in ("classification", "entities"):
         for label in _labels_of(example):
             if label not in labels:
-                return BadRowError("unknown_label", f"{task.label} {label[:40]!r} is none of the {len(labels)} classes")
+                some = ", ".join([*labels[:_MOST_SHOWN], *["..."][: len(labels) > _MOST_SHOWN]])
+                what = f"{task.label} {label[:40]!r} is none of the {len(labels)} classes ({some})"
+                return BadRowError("unknown_label", what)
     return None
 
 
@@ -272,11 +280,7 @@ def _check(split: Split, task: Task, wrong_labels: Counter[str], first: Sequence
 
 
 def _refuse_columns(path: Path, task: Task, row: Row, missing: str) -> None:
-    fitting = [
-        other.name
-        for other in packaged_tasks().values()
-        if other.submission and all(name in row.values for name in _telling_columns(other))
-    ]
+    fitting = [other.name for other in packaged_tasks().values() if other.submission and _is_of(other, row)]
     hint = f" They are those of {', '.join(fitting)}." if fitting else ""
     raise InputError(
         f"{path}: there is no column {missing!r}, which task {task.name} reads; the columns are "
@@ -285,10 +289,12 @@ def _refuse_columns(path: Path, task: Task, row: Row, missing: str) -> None:
     )
 
 
-def _telling_columns(task: Task) -> tuple[str, ...]:
+def _is_of(task: Task, row: Row) -> bool:
     if task.form == "squad":
-        return ("data",)
-    return columns_of(task) if task.form == "dialogue" else (*columns_of(task), task.label)
+        articles = row.values.get("data")
+        return isinstance(articles, list) and any(isinstance(each, dict) and "paragraphs" in each for each in articles)
+    telling = columns_of(task) if task.form == "dialogue" else (*columns_of(task), task.label)
+    return all(name in row.values for name in telling)
 
 
 def _note_label_name(split: Split, task: Task, row: Row, example: Example) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,17 @@ import numpy as np
 from sklearn.metrics import accuracy_score, f1_score
 
 from flash.tasks.examples import Answer, Entity
+
+# What CMRC 2018's scores leave out; other signs, such as a percent sign, count.
+PUNCTUATION = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
+_CHINESE = "\u4e00-\u9fa5"
+_SIGNS = ';@#$%&?!\\[\\](){}<>"'
+# a Chinese character; a run of others, with commas before digits and full stops that do not end it; a sign
+_UNIT = re.compile(
+    rf"[{_CHINESE}]|\.{{3}}"
+    rf"|(?:[^\s{_CHINESE}{_SIGNS},.]|,(?=\d)|\.(?!\.\.)(?![\])}}>\"']*\s*(?:[{_CHINESE}]|$)))+"
+    rf"|[{_SIGNS},.]"
+)
 
 
 def classification_scores(predicted: Sequence[str], right: Sequence[str]) -> dict[str, float]:
@@ -80,12 +92,13 @@ def _precision_recall_f1(hits: int, found: int, sought: int) -> tuple[float, flo
 def reading_scores(predicted: Sequence[str], right: Sequence[Sequence[Answer]]) -> dict[str, float]:
     """Return exact match and F1 as CMRC 2018 defines them (arXiv 1810.07366, section 4): the best over the answers.
 
-    Punctuation and case do not count; F1 is of the longest common substring, in characters and Latin words.
+    Case does not count, nor does the punctuation of ``PUNCTUATION``. F1 is of the longest common substring, in units:
+    Chinese characters, and in what is between them words, numbers and signs.
     """
     exact, overlap = [], []
     for ours, answers in zip(predicted, right, strict=True):
-        units = _units(ours)
-        exact.append(max(float(units == _units(answer.text)) for answer in answers))
+        bare, units = _bare(ours), _units(ours)
+        exact.append(max(float(bare == _bare(answer.text)) for answer in answers))
         overlap.append(max(_substring_f1(units, _units(answer.text)) for answer in answers))
     return {"answer_f1": _mean(overlap), "exact_match": _mean(exact)}
 
@@ -94,20 +107,13 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
+def _bare(text: str) -> str:
+    return "".join(character for character in text.lower().strip() if character not in PUNCTUATION)
+
+
 def _units(text: str) -> list[str]:
-    """Cut into single characters, but for words and numbers in Latin script; leave out punctuation."""
-    units: list[str] = []
-    word = ""
-    for character in [*text.lower().strip(), " "]:
-        if character.isascii() and character.isalnum():
-            word += character
-            continue
-        if word:
-            units.append(word)
-            word = ""
-        if character.isalnum():
-            units.append(character)
-    return units
+    """Cut into Chinese characters and, between them, what nltk's Treebank rules give but for apostrophes."""
+    return _UNIT.findall(_bare(text))
 
 
 def _substring_f1(ours: list[str], theirs: list[str]) -> float:

@@ -64,6 +64,8 @@ def _value_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, 
     label = row.get(task.label)
     value = None
     if label not in (None, ""):
+        if isinstance(label, bool) or (isinstance(label, str) and "_" in label):  # which Python takes for 1 and 1000
+            raise BadRowError("no_number", f"{task.label} must be a number, got {_short(label)}")
         try:
             value = float(label)
         except (TypeError, ValueError, OverflowError) as error:
@@ -171,23 +173,22 @@ def _question(task: Task, row: dict[str, Any], context: str, name: object) -> Re
         raise BadRowError(
             "broken_row", f"{task.label} must be [{{text, answer_start}}], got {_short(given)}"
         ) from error
-    placed = [_placed(answer, context) for answer in found]
-    kept = tuple(answer for answer in placed if answer is not None)
-    if not kept:
+    placed = [_placed(answer, context) for answer in found if str(answer.text)]
+    # what is nowhere cannot be pointed at, but counts in the scores
+    kept = tuple(sorted(placed, key=lambda answer: answer.start < 0))
+    if not kept or kept[0].start < 0:
         what = f"{_short(found[0].text)} is not in its context" if found else "there is no answer"
         raise BadRowError("answer_not_in_context", what)
     return ReadingExample(name, context, question, kept)
 
 
-def _placed(answer: Answer, context: str) -> Answer | None:
-    """Find an answer where it is said to be, or else at its nearest place."""
+def _placed(answer: Answer, context: str) -> Answer:
+    """Find an answer where it is said to be, or else at its nearest place; -1 for nowhere."""
     text, start = str(answer.text), answer.start if isinstance(answer.start, int) else -1
-    if not text:
-        return None
     if start >= 0 and context.startswith(text, start):
         return Answer(text, start)
     places = [match.start() for match in re.finditer(re.escape(text), context)]
-    return Answer(text, min(places, key=lambda place: abs(place - start))) if places else None
+    return Answer(text, min(places, key=lambda place: abs(place - start), default=-1))
 
 
 def _choice_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, Any]) -> Iterator[Example]:

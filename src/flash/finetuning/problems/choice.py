@@ -1,6 +1,7 @@
 """The right one of several candidates; each is scored by itself, and the scores of one question are compared."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,27 +31,32 @@ class ChoiceProblem(Problem):
         training: bool = False,
     ) -> Encoded:
         """Tokenize each candidate, behind its question, with the text; a text that is too long loses its end."""
-        firsts, seconds = [], []
-        contexts = _around_blanks([example.context for example in examples], tokenizer, max_length)
-        for example, context in zip(examples, contexts, strict=True):
-            for candidate in example.candidates:
-                firsts.append(f"{example.question} {candidate}" if example.question else candidate)
-                seconds.append(context)
+        firsts = [
+            f"{example.question} {candidate}" if example.question else candidate
+            for example in examples
+            for candidate in example.candidates
+        ]
+        counts = [len(example.candidates) for example in examples]
+        ends = list(accumulate(counts))
+        of_example = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
+        room = max_length - tokenizer.num_special_tokens_to_add(pair=True)
+        in_tokens = _lengths(firsts, tokenizer)
+        longest = [max(in_tokens[part]) for part in of_example]
+        contexts = [example.context for example in examples]
+        wholes = [length + first for length, first in zip(_lengths(contexts, tokenizer), longest, strict=True)]
+        # the candidates lose their ends only where they are longer than half
+        rooms = [max(room - first, room // 2, 1) for first in longest]
+        kept = _around_blanks(contexts, tokenizer, rooms)
         inputs: dict[str, list[list[int]]] = {}
-        whole: list[list[int]] = []
         if firsts:
+            seconds = [context for context, count in zip(kept, counts, strict=True) for _ in range(count)]
             batch = tokenizer(firsts, seconds, truncation="longest_first", max_length=max_length)
             inputs = {name: batch[name] for name in batch}
-            whole = tokenizer(firsts, seconds, verbose=False)["input_ids"]
-        rows, lengths, place = [], [], 0
-        for example in examples:
-            end = place + len(example.candidates)
-            rows.append({name: values[place:end] for name, values in inputs.items()})
-            lengths.append(max(map(len, whole[place:end])))
-            place = end
+        rows = [{name: values[part] for name, values in inputs.items()} for part in of_example]
         if all_answered(examples, [example.answer for example in examples]):
             for row, example in zip(rows, examples, strict=True):
                 row["labels"] = example.answer  # type: ignore[assignment]
+        lengths = [whole + max_length - room for whole in wholes]
         return Encoded(examples, Features(rows), lengths, cut=sum(length > max_length for length in lengths))
 
     def collator(self, tokenizer: PreTrainedTokenizerFast, pad_to_multiple_of: int | None) -> Collator:
@@ -114,8 +120,15 @@ class _ChoiceCollator:
         return batch
 
 
-def _around_blanks(contexts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> list[str]:
-    """Keep of a long text a stretch with its blank in the middle; other texts as they are."""
+def _lengths(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """Count tokens, special ones left out."""
+    if not texts:
+        return []
+    return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
+
+
+def _around_blanks(contexts: Sequence[str], tokenizer: PreTrainedTokenizerFast, rooms: Sequence[int]) -> list[str]:
+    """Keep of a text with more tokens than its room a stretch with its blank in the middle; other texts as they are."""
     kept = list(contexts)
     places = [index for index, context in enumerate(contexts) if BLANK in context]
     if not places:
@@ -124,9 +137,21 @@ def _around_blanks(contexts: Sequence[str], tokenizer: PreTrainedTokenizerFast, 
     # in tokens: a character is several of them to some tokenizers
     batch = tokenizer(blank_texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     for index, context, offsets in zip(places, blank_texts, batch["offset_mapping"], strict=True):
-        if len(offsets) > max_length:
-            start = context.index(BLANK)
-            blank = next((token for token, (_, end) in enumerate(offsets) if end > start), 0)
-            first = max(min(blank - max_length // AROUND_BLANK, len(offsets) - max_length), 0)
-            kept[index] = context[offsets[first][0] : offsets[first + max_length - 1][1]]
+        if len(offsets) > rooms[index]:
+            kept[index] = _around_blank(context, offsets, tokenizer, rooms[index])
     return kept
+
+
+def _around_blank(context: str, offsets: list[tuple[int, int]], tokenizer: PreTrainedTokenizerFast, room: int) -> str:
+    start = context.index(BLANK)
+    blank = next((token for token, (_, end) in enumerate(offsets) if end > start), 0)
+    count, stretch = room, ""
+    while count > 0:
+        first = max(min(blank - count // AROUND_BLANK, len(offsets) - count), 0)
+        stretch = context[offsets[first][0] : offsets[first + count - 1][1]]
+        # words and characters that are cut through may be more tokens than before
+        excess = _lengths([stretch], tokenizer)[0] - room
+        if excess <= 0:
+            break
+        count -= excess
+    return stretch

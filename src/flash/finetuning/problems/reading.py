@@ -1,5 +1,6 @@
 """The stretch of a text that answers a question, in windows that overlap so that no answer is lost between two."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,6 +18,8 @@ OVERLAP = 0.5  # of a window's share of the text
 BEFORE_ANSWER = 16  # characters that an answer's own window begins before it, where there is room
 BEST_STARTS = 20  # each is paired with the best end in its reach, so that there is always an answer
 SHORTEST_REACH, REACH = 64, 2  # tokens that an answer may always have; times the longest one of the training file
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -60,7 +63,16 @@ class ReadingProblem(Problem):
         """
         if not examples:
             return Encoded(examples, Features([]), [])
-        questions = [self._shortened(each.question, tokenizer, int(MOST_QUESTION * max_length)) for each in examples]
+        most = int(MOST_QUESTION * max_length)
+        questions = [_shortened(example.question, tokenizer, most) for example in examples]
+        if shortened := sum(kept != each.question for kept, each in zip(questions, examples, strict=True)):
+            logger.warning(
+                "%s of %s questions are longer than %d tokens, half of an input, and lose their end; raise "
+                "--max_seq_length to keep them whole",
+                f"{shortened:,}",
+                f"{len(examples):,}",
+                most,
+            )
         longest_question = max(len(ids) for ids in tokenizer(questions, add_special_tokens=False)["input_ids"])
         room = max_length - longest_question - tokenizer.num_special_tokens_to_add(pair=True)
         if room < 1:
@@ -75,8 +87,8 @@ class ReadingProblem(Problem):
         )
         owners = batch.pop("overflow_to_sample_mapping")
         rows, windows = _windows(batch, owners, [0] * len(owners))
-        whole = tokenizer(questions, [example.context for example in examples], verbose=False)["input_ids"]
-        encoded = Encoded(examples, Features(rows), [len(ids) for ids in whole], windows=windows)
+        whole = tokenizer([each.question for each in examples], [each.context for each in examples], verbose=False)
+        encoded = Encoded(examples, Features(rows), [len(ids) for ids in whole["input_ids"]], windows=windows)
         if all_answered(examples, [example.answers for example in examples]):
             lost = _label(encoded, rows, windows)
             if not training:
@@ -100,11 +112,6 @@ class ReadingProblem(Problem):
                 spans = [row["end_positions"] - row["start_positions"] + 1 for row in rows]
                 self.measured["longest_answer_tokens"] = max(spans)
         return encoded
-
-    @staticmethod
-    def _shortened(question: str, tokenizer: PreTrainedTokenizerFast, most: int) -> str:
-        offsets = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        return question if len(offsets) <= most else question[: offsets[most - 1][1]]
 
     def label_names(self) -> list[str]:
         """Name the positions."""
@@ -140,6 +147,12 @@ class ReadingProblem(Problem):
         """Return what each answer lacks of an F1 of 1."""
         pairs = zip(answers.predictions, encoded.examples, strict=True)
         return [1.0 - reading_scores([text], [example.answers])["answer_f1"] for text, example in pairs]
+
+
+def _shortened(question: str, tokenizer: PreTrainedTokenizerFast, most: int) -> str:
+    batch = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    offsets = batch["offset_mapping"]
+    return question if len(offsets) <= most else question[: offsets[most - 1][1]]
 
 
 def _windows(
@@ -182,7 +195,7 @@ def _unreachable(encoded: Encoded, owners: Sequence[int]) -> list[int]:
     left = set(owners)
     for window in encoded.windows:
         if window.owner in left:
-            others = encoded.examples[window.owner].answers[1:]
+            others = [answer for answer in encoded.examples[window.owner].answers[1:] if answer.start >= 0]
             if any(_tokens_of(answer, window) is not None for answer in others):
                 left.remove(window.owner)
     return sorted(left)
