@@ -254,6 +254,7 @@ def gated_unit(
     eps: float = 1e-5,
     hidden_act: str = "silu",
     attention_norm: bool = False,
+    attention_norm_eps: float | None = None,
     rotary: bool = True,
     token_shift_channels: int = 0,
 ) -> tuple[Tensor, Sequence[Tensor]]:
@@ -262,7 +263,7 @@ def gated_unit(
         pre    h = shift(norm(x));  out = x + (u * att) W_out + b_out
         post   h = shift(x);        out = norm(x + (u * att) W_out + b_out)
         u, v, z = split(act(h W_in + b_in), [e, e, s]);  copy_k = rotate(z * gain[k] + offset[k])
-        att[i] = sum_j A[i, j] v[j];  with attention_norm then RMSNorm over e
+        att[i] = sum_j A[i, j] v[j];  with attention_norm then RMSNorm over e (its eps may be its own)
 
     Args:
         attention: Takes the copies of z, each (b, n, s), and returns matrices (b, n, n) whose sum is A.
@@ -284,7 +285,8 @@ def gated_unit(
 
     attended = torch.einsum("bij,bje->bie", sum(matrices), value)
     if attention_norm:
-        attended = rms_norm(attended, parameters["attention_norm.weight"].double(), eps)
+        own_eps = eps if attention_norm_eps is None else attention_norm_eps
+        attended = rms_norm(attended, parameters["attention_norm.weight"].double(), own_eps)
     output = x + linear(gate * attended, parameters, "out_proj")
     if norm_position == "post":
         output = norm(output, parameters, "norm", norm_type=norm_type, eps=eps)

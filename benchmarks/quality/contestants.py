@@ -57,7 +57,8 @@ class Contestant:
 def flash_quad(vocab_size: int, size: Size, length: int, **settings: Any) -> PreTrainedModel:
     """Build the recommended FLASH-Quad, or a variant: by settings, or by what ``surgery.CHANGES`` names."""
     changes = {name: settings.pop(name) for name in list(settings) if name in CHANGES}
-    sizes = _sizes(vocab_size, size, length) | {"query_key_dim": 64}
+    # with the constant that all records have; presets scale it with the length since
+    sizes = _sizes(vocab_size, size, length) | {"query_key_dim": 64, "attention_norm_eps": None}
     if changes.keys() - FIRST_WEIGHTS:
         # they change what only the reference shows
         settings["attention_backend"] = "reference"

@@ -138,6 +138,8 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"norm_type": "rms_norm"},
     {"norm_type": "layer_norm"},
     {"attention_norm_type": "scale_norm"},
+    {"attention_norm_eps": 6e-10},
+    {"score_divisor": "row_sum"},
     {"attention_function": "softmax"},
     {"relative_bias": "none"},
     {"own_position": False},
@@ -195,6 +197,7 @@ LONG_VARIANTS: tuple[dict[str, Any], ...] = (
     {"own_value": True},
     {"heads": 4},
     {"attention_norm": False, "score_divisor": "row_sum"},
+    {"score_divisor": "row_sum"},
 )
 LONG_RATE = 1e-2  # the best of confirmation-2048
 

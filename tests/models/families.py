@@ -99,6 +99,7 @@ def configs(
         score_scale=scale,
         score_divisor=divisor,
         attention_norm=draw(st.booleans()),
+        attention_norm_eps=draw(st.sampled_from([None, 0.1])),
         final_norm=norm_position == "pre" and draw(st.booleans()),
         token_shift=draw(st.sampled_from([0.0, 0.25, 0.5])),
         scaled_sinusoid=sinusoid,

@@ -69,6 +69,8 @@ BAD_SETTINGS = [
     (FAMILIES, {"layer_norm_eps": -1.0}, ["layer_norm_eps must be above 0, got -1.0"]),
     (FAMILIES, {"layer_norm_eps": 0.0}, ["layer_norm_eps must be above 0, got 0.0", "0 / 0"]),
     (FAMILIES, {"layer_norm_eps": INF}, ["layer_norm_eps", "got inf"]),
+    (GATED_FAMILIES, {"attention_norm_eps": 0.0}, ["attention_norm_eps must be above 0, got 0.0"]),
+    (GATED_FAMILIES, {"attention_norm_eps": NAN}, ["attention_norm_eps must be above 0, got nan"]),
     (FAMILIES, {"initializer_range": INF}, ["initializer_range", "got inf"]),
     (GATED_FAMILIES, {"expansion_factor": NAN}, ["expansion_factor", "got nan of 8"]),
     (GATED_FAMILIES, {"expansion_factor": INF}, ["expansion_factor", "got inf of 8"]),

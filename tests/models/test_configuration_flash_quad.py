@@ -196,6 +196,21 @@ def test_a_preset_has_the_recommended_settings_and_its_size(config_class, name):
     assert {key: getattr(config, key) for key in expected} == expected
 
 
+@pytest.mark.parametrize("length", [8, 128, 8192])
+def test_the_norm_of_a_preset_leaves_out_the_divisor_of_the_scores(length):
+    # relative to the sums before they are divided by the length
+    config = FLASHQuadConfig.preset("tiny", max_position_embeddings=length)
+    assert config.attention_norm_eps * length**2 == pytest.approx(config.layer_norm_eps * 128**2)
+    assert (
+        FLASHQuadConfig.preset("tiny", max_position_embeddings=length, attention_norm_eps=0.5).attention_norm_eps == 0.5
+    )
+
+
+@pytest.mark.parametrize("settings", [{"attention_function": "softmax"}, {"score_divisor": "row_sum"}])
+def test_where_rows_are_divided_by_their_own_sums_the_norm_is_as_all_others(settings):
+    assert FLASHQuadConfig.preset("tiny", **settings).attention_norm_eps is None
+
+
 def test_settings_go_over_a_preset():
     config = FLASHQuadConfig.preset("tiny", hidden_size=64, token_shift=0.0, vocab_size=9)
     assert (config.hidden_size, config.token_shift, config.vocab_size) == (64, 0.0, 9)

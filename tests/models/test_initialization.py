@@ -171,3 +171,17 @@ def test_a_branch_of_the_earlier_initialisation_falls_with_the_fifth_power_of_it
         return ((after - before).norm() / before.norm()).item()
 
     assert math.log2(update(0.02) / update(0.01)) == pytest.approx(5, abs=0.1)
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["encoder", "causal"])
+def test_a_preset_is_the_same_model_however_long_its_inputs_may_be(causal):
+    sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 3, "query_key_dim": 8, "relative_bias": "none"}
+    short, long = (
+        FLASHQuadModel(FLASHQuadConfig.preset("tiny", max_position_embeddings=length, causal=causal, **sizes)).double()
+        for length in (128, 65536)
+    )
+    long.load_state_dict(short.state_dict())
+    for length in (1, 4, 100):
+        input_ids = torch.randint(1, 50, (2, length), generator=torch.Generator().manual_seed(length))
+        outputs = [model.eval()(input_ids=input_ids).last_hidden_state for model in (short, long)]
+        torch.testing.assert_close(*outputs, rtol=1e-9, atol=1e-9)

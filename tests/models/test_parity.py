@@ -80,6 +80,7 @@ def transcribe_encoder(
         "norm_position": config.norm_position,
         "hidden_act": config.hidden_act,
         "attention_norm": config.attention_norm,
+        "attention_norm_eps": config.attention_norm_eps,
         "rotary": config.rotary,
         "token_shift_channels": int(config.token_shift * config.hidden_size),
     }

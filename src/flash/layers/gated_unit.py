@@ -67,8 +67,9 @@ class GatedUnit(nn.Module, ABC):
         relative_bias: Module that gives the bias of the scores for a number of positions; None for no bias.
         norm_position: ``pre`` or ``post``.
         attention_norm_eps: Divide the attention output by its root mean square over ``e``, with this constant and a
-            learned gain, before the gate. Any positive factor of a row of ``A`` cancels in it (arXiv 2210.10340 and
-            2307.08621 do so to linear attention). None for no such norm.
+            learned gain, before the gate. A positive factor of a row of ``A`` cancels in it as far as the constant is
+            small against the mean square (arXiv 2210.10340 and 2307.08621 do so to linear attention). None for no
+            such norm.
         shift_channels: Channels of ``h`` taken from each neighbour, see ``flash.ops.token_shift``.
         causal: See only what came before.
         use_bias: Give both projections a bias.

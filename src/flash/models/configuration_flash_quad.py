@@ -1,8 +1,12 @@
 """Configuration of FLASH-Quad."""
 
+from typing import Any, Self
+
 from huggingface_hub.dataclasses import strict
 
 from flash.models.configuration_gated import GatedAttentionConfig
+from flash.models.presets import TUNED_LENGTH
+from flash.ops.quadratic_attention import SELF_NORMALIZED
 
 
 @strict
@@ -43,6 +47,8 @@ class FLASHQuadConfig(GatedAttentionConfig):
         score_divisor: ``constant`` is this ``L``; ``true_length`` puts the number of tokens that a query sees in its
             place; ``row_sum`` puts the sum of the row in the place of the ``L`` outside.
         attention_norm: Divide the attention output ``A v`` by its root mean square before the gate.
+        attention_norm_eps: Added to its mean square; None for ``layer_norm_eps``. ``A`` holds the ``1 / L`` of the
+            constant divisor, so a preset gives ``layer_norm_eps * (128 / L)^2``: for all ``L`` the same model.
         final_norm: Normalise the output of the last layer.
         token_shift: Share of the channels that a unit reads from the token before, and as many from the one after
             (none from there in a causal model).
@@ -61,3 +67,12 @@ class FLASHQuadConfig(GatedAttentionConfig):
     """
 
     model_type = "flash_quad"
+
+    @classmethod
+    def preset(cls, name: str, **settings: Any) -> Self:
+        """Return the recommended settings for training a new model of a size, see ``GatedAttentionConfig.preset``."""
+        config = super().preset(name, **settings)
+        divided = config.score_scale == "inverse_sqrt_dim" and config.score_divisor == "constant"
+        if "attention_norm_eps" not in settings and divided and config.attention_function not in SELF_NORMALIZED:
+            config.attention_norm_eps = config.layer_norm_eps * (TUNED_LENGTH / config.max_position_embeddings) ** 2
+        return config

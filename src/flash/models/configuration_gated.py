@@ -51,6 +51,7 @@ class GatedAttentionConfig(BaseConfiguration):
     score_scale: Literal["inverse_length", "inverse_sqrt_dim"] = "inverse_length"
     score_divisor: Literal["constant", "true_length", "row_sum"] = "constant"
     attention_norm: bool = False
+    attention_norm_eps: float | None = None
     final_norm: bool = False
     token_shift: float | int = 0.0
     scaled_sinusoid: bool = True
@@ -108,6 +109,8 @@ class GatedAttentionConfig(BaseConfiguration):
                 "final_norm=True has nothing to do where norm_position='post' normalises the output of every layer; "
                 "set final_norm=False or norm_position='pre'"
             )
+        if self.attention_norm_eps is not None and not 0.0 < self.attention_norm_eps < math.inf:
+            raise InputError(f"attention_norm_eps must be above 0, got {self.attention_norm_eps}")
         self._check_positions()
         self._check_attention()
 

@@ -65,10 +65,15 @@ def unit_arguments(config: GatedAttentionConfig, *, copies: int) -> dict[str, An
         "activation": activation_of(config.hidden_act),
         "relative_bias": relative_bias_of(config),
         "norm_position": config.norm_position,
-        "attention_norm_eps": config.layer_norm_eps if config.attention_norm else None,
+        "attention_norm_eps": attention_norm_eps_of(config) if config.attention_norm else None,
         "shift_channels": int(config.token_shift * config.hidden_size),
         "causal": config.causal,
     }
+
+
+def attention_norm_eps_of(config: GatedAttentionConfig) -> float:
+    """Return what is added to the mean square of the attention output."""
+    return config.layer_norm_eps if config.attention_norm_eps is None else config.attention_norm_eps
 
 
 def final_norm_of(config: GatedAttentionConfig) -> nn.Module:

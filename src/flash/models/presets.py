@@ -13,6 +13,9 @@ RECOMMENDED: dict[str, Any] = {
     "classifier_pooling": "mean",
 }
 
+# tokens in a row of the runs that chose these settings
+TUNED_LENGTH = 128
+
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"hidden_size": 256, "num_hidden_layers": 12, "query_key_dim": 64},
     "small": {"hidden_size": 768, "num_hidden_layers": 12, "query_key_dim": 128},
