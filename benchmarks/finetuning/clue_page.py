@@ -21,7 +21,11 @@ from generated_page import DOCS, fill_tables, write_or_compare
 
 RESULTS = Path(__file__).parents[1] / "results"
 # of each study on the page
-RECORDS = {"clue": RESULTS / "finetuning_runs.jsonl", "peers": RESULTS / "finetuning_peers_runs.jsonl"}
+RECORDS = {
+    "clue": RESULTS / "finetuning_runs.jsonl",
+    "whole": RESULTS / "finetuning_whole_runs.jsonl",  # all rows of the training files
+    "peers": RESULTS / "finetuning_peers_runs.jsonl",
+}
 PAGE = DOCS / "finetuning.md"
 
 

@@ -28,18 +28,13 @@ RECORDS = RESULTS / "quality_runs.jsonl"
 # what `flashquad inspect` wrote about two models of the comparison
 INSPECTIONS = {name: RESULTS / f"quality_inspection_{name}.json" for name in ("earlier", "recommended")}
 PAGE = DOCS / "quality.md"
-# of RECORDS: validated on the same text in another order, so the first rows, which the curves are of, are others
-ON_OTHER_ROWS = ("transformer-tricks", "transformer", "earlier", "flash")
 
 
-def draw(records: Records, left_out: tuple[str, ...] = ()) -> None:
-    """Draw the figures for which there are records, the curves of the comparison without some contestants."""
+def draw(records: Records) -> None:
+    """Draw the figures for which there are records."""
     figures = DOCS / "figures"
     compared = summarize(records, STUDIES["comparison-3M"](records))
-    draw_curves(
-        [tuned for tuned in compared if tuned.runs[0].contestant not in left_out],
-        figures / "quality-curves-3M.png",
-    )
+    draw_curves(compared, figures / "quality-curves-3M.png")
     draw_sweeps(compared, figures / "quality-rates-3M.png")
     for size in ("11M", "23M"):
         confirmed = summarize(records, STUDIES[f"confirmation-{size}"](records))
@@ -66,7 +61,7 @@ def main() -> int:
             raise InputError(f"{arguments.results} holds no records, and the tables would be empty; run study.py first")
         text = fill_tables(PAGE.read_text(encoding="utf-8"), TABLES, records)
         if not arguments.check:
-            draw(records, left_out=ON_OTHER_ROWS if arguments.results == RECORDS else ())
+            draw(records)
         return write_or_compare(PAGE, text, check=arguments.check)
     except (InputError, OSError) as error:
         parser.error(str(error))
