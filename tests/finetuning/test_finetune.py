@@ -228,9 +228,12 @@ def test_patience_stops_early(start, tmp_path):
 
 def test_a_labelled_test_file_is_scored_with_the_model_that_is_kept(start, tmp_path):
     args = small_study(start, tmp_path)
-    path = write_rows(tmp_path / "data/test.json", rows_of("classification", 10, seed=5))
+    rows = rows_of("classification", 10, seed=5)
+    rows[2]["sentence"] = " "  # is predicted, not scored
+    path = write_rows(tmp_path / "data/test.json", rows)
     study = finetune(args, command="")
     scores = Finetuned(study.folder).evaluate(path)
+    assert scores["rows"] == 9
     assert study.metrics["test"]["accuracy"]["mean"] == scores["accuracy"]
 
 

@@ -56,9 +56,10 @@ def load_masked_lm(name: str, *, flag: str | None = None) -> PreTrainedModel:
     misfits = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
     # what the folder was saved from; the model itself has been made one with a head for masked tokens
     saved_from = (getattr(AutoConfig.from_pretrained(source), "architectures", None) or [""])[0] if misfits else ""
-    if saved_from and "MaskedLM" not in saved_from and "PreTraining" not in saved_from:
+    missing = sorted(report["missing_keys"])
+    if missing and saved_from and "MaskedLM" not in saved_from and "PreTraining" not in saved_from:
         raise InputError(
-            f"{refusal}: it holds a {saved_from}, whose weights lack {misfits[0]}; name the folder of a model that "
+            f"{refusal}: it holds a {saved_from}, whose weights lack {missing[0]}; name the folder of a model that "
             "fills masks"
         )
     if misfits:
