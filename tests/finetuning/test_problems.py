@@ -296,6 +296,7 @@ def test_a_long_text_keeps_its_blank_for_every_candidate(name, candidates, place
     text = TEXT * before + "____" + TEXT * (6 - before)
     encoded = problem_of(load_task("chid")).encode([ChoiceExample(0, text, "", candidates, 0)], tokenizer, 32)
     around = tokenizer.tokenize("____")
+    assert encoded.cut == 1
     for ids in encoded.features.rows[0]["input_ids"]:
         tokens = tokenizer.convert_ids_to_tokens(ids)
         assert len(ids) <= 32

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from flash.errors import InputError
 from flash.finetuning.arguments import FinetuningArguments
+from flash.finetuning.models import shown_labels
 from flash.finetuning.problems import problem_of
 from flash.finetuning.problems.problem import Encoded, Problem, all_answered
 from flash.tasks.examples import Example, answer_of
@@ -106,11 +107,12 @@ def load_data(args: FinetuningArguments) -> TaskData:
 
 def _distinct_names(labels: tuple[str, ...], names: dict[str, str]) -> dict[str, str]:
     """Take readable names only where each class has one of its own."""
-    shown = [names.get(label, label) for label in labels]
-    if twice := [name for name, count in Counter(shown).items() if count > 1]:
-        logger.warning("train: %r is the name of several classes; classes are shown by their labels", twice[0])
-        return {}
-    return names
+    given = [names.get(label, label) for label in labels]
+    if shown_labels(labels, names) == given:
+        return names
+    twice = Counter(given).most_common(1)[0][0]
+    logger.warning("train: %r is the name of several classes; classes are shown by their labels", twice)
+    return {}
 
 
 def _load_test(path: Path, task: Task, labels: tuple[str, ...]) -> Split:

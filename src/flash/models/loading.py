@@ -53,15 +53,16 @@ def load_masked_lm(name: str, *, flag: str | None = None) -> PreTrainedModel:
             )
     except _LOADING_ERRORS as error:
         raise InputError(f"{refusal}: {_reason(error, folder)}") from error
-    misfits = sorted([*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])])
-    # what the folder was saved from; the model itself has been made one with a head for masked tokens
-    saved_from = (getattr(AutoConfig.from_pretrained(source), "architectures", None) or [""])[0] if misfits else ""
     missing = sorted(report["missing_keys"])
-    if missing and saved_from and "MaskedLM" not in saved_from and "PreTraining" not in saved_from:
-        raise InputError(
-            f"{refusal}: it holds a {saved_from}, whose weights lack {missing[0]}; name the folder of a model that "
-            "fills masks"
-        )
+    misfits = sorted([*missing, *(key for key, *_ in report["mismatched_keys"])])
+    if missing:
+        # read again: the config of the model has been made that of one with a head for masked tokens
+        saved_from = (AutoConfig.from_pretrained(source).architectures or [""])[0]
+        if saved_from and "MaskedLM" not in saved_from and "PreTraining" not in saved_from:
+            raise InputError(
+                f"{refusal}: it holds a {saved_from}, whose weights lack {missing[0]}; name the folder of a model "
+                "that fills masks"
+            )
     if misfits:
         raise InputError(
             f"{refusal}: its weights do not fit its {CONFIG_NAME} ({len(misfits)} are missing or of another shape, "

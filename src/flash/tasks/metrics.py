@@ -112,7 +112,7 @@ def _bare(text: str) -> str:
 
 
 def _units(text: str) -> list[str]:
-    """Cut into Chinese characters and, between them, what nltk's Treebank rules give but for apostrophes."""
+    """Cut into Chinese characters and, between them, what nltk's Treebank rules give, apostrophes and ``..`` aside."""
     return _UNIT.findall(_bare(text))
 
 

@@ -195,7 +195,7 @@ def _unreachable(encoded: Encoded, owners: Sequence[int]) -> list[int]:
     left = set(owners)
     for window in encoded.windows:
         if window.owner in left:
-            others = [answer for answer in encoded.examples[window.owner].answers[1:] if answer.start >= 0]
+            others = encoded.examples[window.owner].answers[1:]
             if any(_tokens_of(answer, window) is not None for answer in others):
                 left.remove(window.owner)
     return sorted(left)
