@@ -14,6 +14,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(
         prog="run_mlm_wwm.py",
+        usage="%(prog)s [--recipe RECIPE] [flags below]",
         description="Pretrain with the flags of the earlier repository, listed below; a recipe gives their defaults.",
         epilog="Example: python run_mlm_wwm.py --do_train --train_dir clue_small_wwm_data --output_dir wwm_flash_small",
         add_help=False,
