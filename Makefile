@@ -61,7 +61,9 @@ quality: $(VENV)/.installed-dev
 	@test -n "$(TRAIN)" -a -n "$(VALIDATION)" -a -n "$(RESULTS)" || { echo 'make quality TRAIN=... VALIDATION=... RESULTS=...: folders of `flashquad prepare --format text`, and a file for the records' >&2; exit 2; }
 	$(BIN)/python benchmarks/quality/study.py all --train $(TRAIN) --validation $(VALIDATION) \
 		$(if $(TEST),--test $(TEST)) --results $(RESULTS) --keep-models build/quality --workers $(WORKERS)
-	$(BIN)/python benchmarks/quality/page.py --results $(RESULTS)
+	$(if $(TEST),$(BIN)/python benchmarks/quality/by_document.py comparison-3M --models build/quality --results $(RESULTS) \
+		--output build/quality/documents.jsonl --validation $(VALIDATION) --test $(TEST))
+	$(BIN)/python benchmarks/quality/page.py --results $(RESULTS) $(if $(TEST),--documents build/quality/documents.jsonl)
 
 pages: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/capability_table.py

@@ -51,7 +51,7 @@ class TransformerPlusPlus(_ScoredPositions, ModernBertForMaskedLM):
 
 def build_bert(*, vocab_size: int, width: int, layers: int, length: int, inner: int, head_dim: int) -> PreTrainedModel:
     """Build a BERT."""
-    return Bert(
+    model = BertForMaskedLM(
         BertConfig(
             vocab_size=vocab_size,
             hidden_size=width,
@@ -63,6 +63,8 @@ def build_bert(*, vocab_size: int, width: int, layers: int, length: int, inner: 
             attention_probs_dropout_prob=0.0,
         )
     )
+    model.__class__ = Bert
+    return model
 
 
 def build_transformer(
@@ -88,7 +90,7 @@ def build_transformer(
         attention_norm: Normalise what the heads return, over the whole width, before the output projection.
     """
     rope = {"rope_type": "default", "rope_theta": 10000.0}
-    model = TransformerPlusPlus(
+    model = ModernBertForMaskedLM(
         ModernBertConfig(
             vocab_size=vocab_size,
             hidden_size=width,
@@ -105,6 +107,8 @@ def build_transformer(
             sep_token_id=None,
         )
     )
+    # only now: of a class outside of transformers, transformers would draw the head's matrix by another rule
+    model.__class__ = TransformerPlusPlus
     if fan_in:
         _draw_by_fan_in(model)
     if scale_norm:

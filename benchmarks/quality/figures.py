@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from contestants import CONTESTANTS
 from summary import Tuned
 
-STYLES = ("-", "-", "--", "-.", ":", "-", "--", "-.")
-COLOURS = ("#0072b2", "#56b4e9", "#999999", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#000000")
+STYLES = ("-", "-", "--", "-.", ":", "-", "--", "-.", ":")
+COLOURS = ("#0072b2", "#56b4e9", "#999999", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#000000", "#8c564b")
 _ORDER = ("-", "--", ":", "-.")
 
 
 def looks() -> Iterator[tuple[str, str]]:
-    """Give up to 32 lines a style and a colour each; when the colours come round again, the styles are others."""
+    """Give up to 36 lines a style and a colour each; when the colours come round again, the styles are others."""
     for turn in range(len(_ORDER)):
         for style, colour in zip(STYLES, COLOURS, strict=True):
             yield _ORDER[(_ORDER.index(style) + turn) % len(_ORDER)], colour
@@ -28,15 +28,22 @@ def look_of_contestant(name: str) -> tuple[str, str]:
     return dict(zip(CONTESTANTS, looks(), strict=False))[name]
 
 
-def draw_curves(contestants: Sequence[Tuned], path: Path, *, from_loss: float | None = None) -> None:
-    """Draw validation loss against tokens and against seconds of one core: the mean of the seeds, and each seed."""
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+END_OF_A_CURVE = 0.6  # of the tokens on, the best ones are drawn larger
+NEAR_THE_BEST = 0.24  # nats
+
+
+def draw_curves(contestants: Sequence[Tuned], path: Path) -> None:
+    """Draw validation loss against tokens and against seconds of one core: the mean of the seeds, and each seed.
+
+    A third panel is the end of the first, around the best.
+    """
+    figure = Figure(figsize=(14, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2, sharey=True)
+    panels = figure.subplots(1, 3)
     for contestant in contestants:
         style, colour = look_of_contestant(contestant.runs[0].contestant)
         curves = [record["curve"] for record in contestant.records]
-        for axes, name, unit in zip(panels, ("tokens", "seconds"), (1e-6, 1.0), strict=True):
+        for axes, name, unit in zip(panels, ("tokens", "seconds", "tokens"), (1e-6, 1.0, 1e-6), strict=True):
             for curve in curves:
                 axes.plot(
                     [point[name] * unit for point in curve],
@@ -57,10 +64,13 @@ def draw_curves(contestants: Sequence[Tuned], path: Path, *, from_loss: float | 
     panels[0].set_xlabel("tokens of training (millions)")
     panels[1].set_xlabel("processor seconds of training, one core")
     panels[0].set_ylabel("validation loss (nats per masked token)")
+    panels[2].set_xlabel("tokens of training (millions): the end, larger")
+    ends = [record["curve"][-1] for contestant in contestants for record in contestant.records]
+    most, best = max(end["tokens"] for end in ends) * 1e-6, min(end["loss"] for end in ends)
+    panels[2].set_xlim(END_OF_A_CURVE * most, 1.01 * most)
+    panels[2].set_ylim(best - 0.1 * NEAR_THE_BEST, best + NEAR_THE_BEST)
     for axes in panels:
         axes.grid(alpha=0.3)
-        if from_loss is not None:
-            axes.set_ylim(top=from_loss)
     figure.legend(
         *panels[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside lower center", ncols=3
     )
@@ -85,7 +95,8 @@ def draw_sweeps(contestants: Sequence[Tuned], path: Path) -> None:
         )
     panels[False].set_xlabel("highest learning rate, AdamW")
     panels[True].set_xlabel("highest learning rate of AdamW's part; Muon has a quarter of it")
-    panels[False].set_ylabel("validation loss (nats per masked token)")
+    for axes in panels.values():
+        axes.set_ylabel("validation loss (nats per masked token)")
     for muon, axes in panels.items():
         drawn = [each for each in contestants if CONTESTANTS[each.runs[0].contestant].muon == muon]
         rates = sorted({rate for each in drawn for rate in each.sweep})
@@ -100,26 +111,42 @@ def draw_sweeps(contestants: Sequence[Tuned], path: Path) -> None:
 def draw_lengths(contestants: Sequence[Tuned], path: Path, *, trained_at: int, matched: dict[int, float]) -> None:
     """Draw the loss of models trained at one length against the length of the validation rows.
 
+    The models with a norm on the attention output stand on the left, the others on the right beside the first one.
+
     Args:
+        contestants: The recommended model first.
         matched: Loss of a model trained at each length, measured there.
     """
-    figure = Figure(figsize=(9, 6.4), layout="constrained")
+    figure = Figure(figsize=(12, 5.4), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for contestant, (style, colour) in zip(contestants, looks(), strict=False):
+    panels = figure.subplots(1, 2)
+    looks_of = (looks(), looks())
+    for contestant in contestants:
         losses = {length: mean(seeds) for length, seeds in contestant.losses_at_lengths().items()}
-        label = contestant.label.replace("`", "")
-        axes.plot(list(losses), list(losses.values()), f"o{style}", color=colour, label=label, markersize=3)
+        label = contestant.label.replace("`", "").removeprefix("attention_norm=False, ")
+        normed = dict(contestant.runs[0].settings).get("attention_norm", True)
+        for panel in (0, 1) if contestant is contestants[0] else (0 if normed else 1,):
+            style, colour = next(looks_of[panel])
+            panels[panel].plot(
+                list(losses),
+                list(losses.values()),
+                f"o{style}",
+                color=colour,
+                label=label.removesuffix(", attention_norm=False"),
+                markersize=3,
+            )
     if matched:
-        axes.plot(list(matched), list(matched.values()), "k*", label="recommended, trained at that length")
-    axes.axvline(trained_at, color="black", alpha=0.3, linewidth=1)
-    axes.set_xscale("log", base=2)
+        panels[0].plot(list(matched), list(matched.values()), "k*", label="FLASH-Quad, trained at that length")
     lengths = sorted({length for contestant in contestants for length in contestant.losses_at_lengths()})
-    axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
-    axes.set_xlabel(f"tokens in a row (training: {trained_at})")
-    axes.set_ylabel("validation loss (nats per masked token)")
-    axes.grid(alpha=0.3)
-    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
+    for axes, title in zip(panels, ("with a norm on the attention output", "without, but for FLASH-Quad"), strict=True):
+        axes.set_title(title, fontsize=10)
+        axes.axvline(trained_at, color="black", alpha=0.3, linewidth=1)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(lengths, [f"{length:,}" for length in lengths])
+        axes.set_xlabel(f"tokens in a row (training: {trained_at})")
+        axes.set_ylabel("validation loss (nats per masked token)")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
     figure.savefig(path, dpi=120)
 
 
@@ -129,18 +156,19 @@ def draw_signal(inspections: dict[str, dict[str, Any]], path: Path) -> None:
     Args:
         inspections: What `flashquad inspect` wrote, by the name of the model.
     """
-    figure = Figure(figsize=(13, 4), layout="constrained")
+    figure = Figure(figsize=(11, 7.4), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 3)
+    update, trained_update, cosine, lengths_axes = figure.subplots(2, 2).flat
     for (name, found), colour in zip(inspections.items(), (COLOURS[3], COLOURS[0]), strict=False):
         for state, style in (("trained", "o-"), ("untrained", "s:")):
             layers = found[state]["stack"]["layers"]
             numbers = [layer["layer"] for layer in layers]
-            for axes, measure in zip(panels, ("update", "cosine"), strict=False):
+            drawn = [(update, "update"), (cosine, "cosine")] + [(trained_update, "update")] * (state == "trained")
+            for axes, measure in drawn:
                 values = [layer[measure]["mean"] for layer in layers]
                 axes.plot(numbers, values, style, color=colour, label=f"{name}, {state}", markersize=4)
         within = [entry for entry in found["trained"]["lengths"] if entry["setting"] in ("alone", "within")]
-        panels[2].errorbar(
+        lengths_axes.errorbar(
             [entry["length"] for entry in within],
             [entry["loss_change"] for entry in within],
             [entry["loss_change_error"] for entry in within],
@@ -150,21 +178,23 @@ def draw_signal(inspections: dict[str, dict[str, Any]], path: Path) -> None:
             markersize=4,
             capsize=2,
         )
-    panels[0].set_yscale("log")
-    panels[0].set_ylabel("update: |output - input| / |input|")
-    panels[1].set_ylabel("cosine of a layer's input and output")
-    for axes in panels[:2]:
+    update.set_yscale("log")
+    trained_update.set_ylim(bottom=0)
+    update.set_ylabel("update: |output - input| / |input|")
+    trained_update.set_ylabel("the same after training, not logarithmic")
+    cosine.set_ylabel("cosine of a layer's input and output")
+    for axes in (update, trained_update, cosine):
         axes.set_xlabel("layer")
-    panels[2].set_xscale("log", base=2)
-    panels[2].set_xlabel("tokens of the input around a sentence")
-    panels[2].set_ylabel("loss less that of the sentence alone (nats)")
+    lengths_axes.set_xscale("log", base=2)
+    lengths_axes.set_xlabel("tokens of the input around a sentence")
+    lengths_axes.set_ylabel("loss less that of the sentence alone (nats)")
     lengths = sorted(
         {round(entry["length"]) for found in inspections.values() for entry in found["trained"]["lengths"]}
     )
-    panels[2].set_xticks(lengths, [str(length) for length in lengths])
-    panels[2].minorticks_off()
-    panels[2].axhline(0, color="black", alpha=0.4, linewidth=1)
-    for axes in panels:
+    lengths_axes.set_xticks(lengths, [str(length) for length in lengths])
+    lengths_axes.minorticks_off()
+    lengths_axes.axhline(0, color="black", alpha=0.4, linewidth=1)
+    for axes in (update, trained_update, cosine, lengths_axes):
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)

@@ -18,16 +18,27 @@ from flash.errors import InputError
 
 from figures import draw_curves, draw_lengths, draw_signal, draw_sweeps
 from generated_page import DOCS, fill_tables, write_or_compare
-from runs import read_records
+from run_records import read_run_records
+from runs import Run, read_records
 from studies import STUDIES, Records
 from summary import summarize
 from tables import TABLES, length_study
 
 RESULTS = Path(__file__).parents[1] / "results"
 RECORDS = RESULTS / "quality_runs.jsonl"
+DOCUMENTS = RESULTS / "quality_documents.jsonl"
 # what `flashquad inspect` wrote about two models of the comparison
 INSPECTIONS = {name: RESULTS / f"quality_inspection_{name}.json" for name in ("earlier", "recommended")}
 PAGE = DOCS / "quality.md"
+
+
+def load(results: Path, documents: Path | None) -> Records:
+    """Read the records of runs, with the losses of single documents beside those that have them, as ``documents``."""
+    records = read_records(results)
+    for run, scores in read_run_records(documents, Run.from_dict).items() if documents is not None else ():
+        if run in records:
+            records[run] = records[run] | {"documents": scores}
+    return records
 
 
 def draw(records: Records) -> None:
@@ -54,9 +65,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     parser.add_argument("--results", type=Path, default=RECORDS, help="JSON lines that study.py added to")
+    parser.add_argument("--documents", type=Path, help="JSON lines that by_document.py added to")
     arguments = parser.parse_args()
+    if arguments.documents is None and arguments.results == RECORDS:
+        arguments.documents = DOCUMENTS
     try:
-        records = read_records(arguments.results)
+        records = load(arguments.results, arguments.documents)
         if not records:
             raise InputError(f"{arguments.results} holds no records, and the tables would be empty; run study.py first")
         text = fill_tables(PAGE.read_text(encoding="utf-8"), TABLES, records)

@@ -103,8 +103,12 @@ class Texts:
 
     def rows(self, folder: str, length: int) -> PretrainingDataset:
         """Tokenize a folder, or find it in the cache."""
-        return PretrainingDataset(
-            tokenize_dataset(load_prepared_folder(folder), folder=folder, tokenizer=self.tokenizer, max_length=length)
+        return PretrainingDataset(self.tokenized(folder, length))
+
+    def tokenized(self, folder: str, length: int) -> datasets.Dataset:
+        """Return the same as columns; ``row`` is that of the folder."""
+        return tokenize_dataset(
+            load_prepared_folder(folder), folder=folder, tokenizer=self.tokenizer, max_length=length
         )
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterable
 from statistics import mean
 
+from by_document import difference
+
 from contestants import CONTESTANTS
 from generated_page import markdown_table
 from runs import Run
-from studies import STEPS, STUDIES, Records
+from studies import STUDIES, Records
 from summary import Tuned, plus_minus, spread, summarize
 
 
@@ -40,13 +42,6 @@ def sweep_table(records: Records, study: str) -> str:
         for tuned in summaries
     ]
     return markdown_table(["model", *(f"{rate:g}" for rate in rates)], rows)
-
-
-def one_rate_table(records: Records) -> str:
-    """Compare variants that were trained with one learning rate for all parts, before Muon had one of its own."""
-    runs = [run for run in records if dict(run.training).get("muon_learning_rate") == run.learning_rate]
-    runs = [run for run in runs if run.steps == STEPS // 2]
-    return variants_table(records, sorted(runs, key=lambda run: (run.contestant, len(run.settings))))
 
 
 def variants_table(records: Records, runs: Iterable[Run]) -> str:
@@ -102,7 +97,7 @@ def lengths_table(records: Records) -> str:
 
 # the comparisons at rows of 128, and whom FLASH-Quad is compared with there
 SIZES_OF_ROWS_OF_128 = ("comparison-3M", "confirmation-11M", "confirmation-23M")
-OTHERS = ("earlier", "transformer", "transformer-tricks", "transformer-own-init", "flash")
+OTHERS = ("transformer-own-init", "transformer-tricks", "transformer", "earlier", "flash")
 
 
 def differences_table(records: Records) -> str:
@@ -148,6 +143,25 @@ def test_table(records: Records, study: str) -> str:
     return markdown_table(["model", "loss (nats)", "FLASH-Quad's less this", "accuracy (%)", "seeds"], rows)
 
 
+def documents_table(records: Records, study: str) -> str:
+    """Give the loss of FLASH-Quad less that of the others, and the interval in which resampled documents put it."""
+    best = {tuned.runs[0].contestant: tuned for tuned in summarize(records, STUDIES[study](records))}
+    scored = {
+        name: {run.seed: records[run]["documents"] for run in tuned.runs if "documents" in records[run]}
+        for name, tuned in best.items()
+    }
+    rows = []
+    for name in OTHERS:
+        ours, theirs = scored.get("flash-quad", {}), scored.get(name, {})
+        if seeds := sorted(ours.keys() & theirs.keys()):
+            cells = []
+            for text in ("validation", "test"):
+                apart, low, high = difference(*([side[seed][text] for seed in seeds] for side in (ours, theirs)))
+                cells.append(f"{apart:+.3f} ({low:+.3f} to {high:+.3f})")
+            rows.append([f"{CONTESTANTS[name].title}, {optimizer(name)}", *cells, str(len(seeds))])
+    return markdown_table(["compared with", "validation text", "test text", "seeds"], rows)
+
+
 def optimizer(contestant: str) -> str:
     """Name what the contestant is trained by."""
     return "Muon" if CONTESTANTS[contestant].muon else "AdamW"
@@ -165,9 +179,8 @@ def differences(tuned: Tuned, other: Tuned) -> list[float]:
 
 def describe(run: Run) -> str:
     """Name a variant by what it changes."""
-    training = [(name, value) for name, value in run.training if name != "muon_learning_rate"]
     shown = (
-        (name, f"{value:.3g}" if isinstance(value, float) else value) for name, value in (*run.settings, *training)
+        (name, f"{value:.3g}" if isinstance(value, float) else value) for name, value in (*run.settings, *run.training)
     )
     changes = [f"`{name}={value}`" for name, value in shown]
     title = CONTESTANTS[run.contestant].title
@@ -183,6 +196,7 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "rates-3M": _of("comparison-3M", sweep_table),
     "differences": differences_table,
     "test-3M": _of("comparison-3M", test_table),
+    "documents-3M": _of("comparison-3M", documents_table),
     "longer-3M": _of("longer-3M", comparison_table),
     "decay-3M": _of("decay-3M", variants_of),
     "confirmation-11M": _of("confirmation-11M", comparison_table),
@@ -198,5 +212,4 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "training": _of("training", variants_of),
     "tricks": _of("tricks", variants_of),
     "lengths": lengths_table,
-    "one-rate": one_rate_table,
 }

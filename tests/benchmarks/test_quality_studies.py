@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import BertForMaskedLM, ModernBertForMaskedLM
 
 from flash.corpus.tokenizer_loading import load_tokenizer
 from flash.errors import InputError
@@ -131,6 +132,16 @@ def test_contestants_have_equal_parameters(size):
         for name, contestant in CONTESTANTS.items()
     }
     assert max(counts.values()) <= 1.03 * min(counts.values()), counts
+
+
+@pytest.mark.parametrize(("name", "stock"), [("transformer", ModernBertForMaskedLM), ("bert", BertForMaskedLM)])
+def test_a_transformer_as_published_begins_as_transformers_begins_it(name, stock):
+    model = build_model(replace(FIRST, contestant=name, seed=3), vocab_size=50)
+    torch.manual_seed(3)
+    published = stock(model.config)
+    assert isinstance(model, stock)
+    assert published.state_dict().keys() == model.state_dict().keys()
+    assert all(torch.equal(weight, model.state_dict()[key]) for key, weight in published.state_dict().items())
 
 
 def test_equal_seeds_give_equal_models_and_others_do_not():
