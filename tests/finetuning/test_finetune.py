@@ -5,6 +5,8 @@ import logging
 import shutil
 
 import pytest
+import torch
+from safetensors import safe_open
 from transformers import AutoConfig, pipeline
 
 import flash  # noqa: F401
@@ -226,6 +228,34 @@ def test_patience_stops_early(start, tmp_path):
     assert run["steps"] < 8 * 3
 
 
+def test_a_run_that_was_stopped_early_and_then_killed_is_at_its_end(start, tmp_path, monkeypatch):
+    settings = {"patience": 2, "learning_rate": 3e-2, "num_train_epochs": 8, "save_total_limit": 5}
+    whole = finetune(small_study(start, tmp_path, **settings), command="")
+    run = json.loads(next(whole.folder.glob("runs/*/metrics.json")).read_text(encoding="utf-8"))
+    assert run["best_step"] < run["steps"] < 8 * 3
+    shutil.move(whole.folder, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr("flash.finetuning.run.math.isnan", lambda score: 1 / 0)  # behind the training
+        with pytest.raises(ZeroDivisionError):
+            finetune(small_study(start, tmp_path, **settings), command="")
+    resumed = finetune(small_study(start, tmp_path, **settings), command="")
+    assert scores_of(resumed) == scores_of(whole)
+    again = json.loads(next(resumed.folder.glob("runs/*/metrics.json")).read_text(encoding="utf-8"))
+    assert (again["steps"], again["best_step"]) == (run["steps"], run["best_step"])
+    assert 0 < again["seconds"] < 600
+    weights = [folder / "model.safetensors" for folder in (tmp_path / "whole", resumed.folder)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_scoring_in_half_precision_leaves_the_weights_as_they_are(start, tmp_path):
+    args = small_study(start, tmp_path, bf16_full_eval=True)
+    write_rows(tmp_path / "data/test.json", rows_of("classification", 10, seed=5))
+    study = finetune(args, command="")
+    with safe_open(study.folder / "model.safetensors", "pt") as weights:
+        assert {weights.get_tensor(name).dtype for name in weights.keys()} == {torch.float32}  # noqa: SIM118
+    assert json.loads((study.folder / "config.json").read_text(encoding="utf-8"))["dtype"] == "float32"
+
+
 def test_a_labelled_test_file_is_scored_with_the_model_that_is_kept(start, tmp_path):
     args = small_study(start, tmp_path)
     rows = rows_of("classification", 10, seed=5)
@@ -401,15 +431,18 @@ def test_answers_beside_the_texts_are_contents_of_a_study(start, tmp_path):
         finetune(small_study(start, tmp_path, **settings), command="")
 
 
-@pytest.mark.parametrize("changed", ["train.json", "model"])
+@pytest.mark.parametrize("changed", ["train.json", "model", "vocabulary"])
 def test_a_study_of_other_contents_is_not_gone_on_with(changed, tmp_path):
     model = checkpoint(tmp_path / "model")
     finetune(small_study(model, tmp_path), command="")
     if changed == "model":
         checkpoint(tmp_path / "model", seed=1)
+    elif changed == "vocabulary":
+        (tmp_path / "model/vocab.txt").write_text("[PAD]\n", encoding="utf-8")
     else:
         write_rows(tmp_path / "data/train.json", rows_of("classification", 30, seed=9))
-    with pytest.raises(InputError, match=f"holds a study of other contents of .*{changed}"):
+    contents = "model" if changed == "vocabulary" else changed
+    with pytest.raises(InputError, match=f"holds a study of other contents of .*{contents}"):
         finetune(small_study(model, tmp_path), command="")
 
 

@@ -6,10 +6,11 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForMaskedLM, EuroBertConfig
+from transformers import AutoModelForMaskedLM, AutoTokenizer, EuroBertConfig
 
 from flash.errors import InputError
 from flash.finetuning.finetune import finetune
@@ -144,22 +145,50 @@ def test_a_backend_is_of_the_run_and_of_this_packages_models(start, tmp_path):
 
 
 @pytest.mark.parametrize("architecture", ["flash_quad", "bert", "modernbert"])
-def test_a_new_head_for_values_begins_with_their_mean_and_a_trained_one_stays(architecture, tmp_path):
+def test_a_head_learns_values_in_units_of_their_spread_and_is_saved_in_theirs(architecture, tmp_path):
     folder = (checkpoint if architecture == "flash_quad" else peer)(tmp_path / "model", architecture)
     problem = problem_of(load_task("stsb"), ())
     values = Encoded([], Features([{"labels": 1.0}, {"labels": 4.0}]), [])
     loaded = load_task_model(str(folder), problem, {}, max_length=32)
     before = {name: x.clone() for name, x in loaded.model.state_dict().items()}
     problem.start_head(loaded.model, loaded.new_parameters, values)
-    changed = [name for name, x in loaded.model.state_dict().items() if not torch.equal(x, before[name])]
-    assert len(changed) == 1
-    assert changed[0].startswith("classifier")
-    assert loaded.model.state_dict()[changed[0]].item() == 2.5
+    assert all(torch.equal(x, before[name]) for name, x in loaded.model.state_dict().items())
+    logits = np.array([[-1.0], [0.0], [2.0]])
+    encoded = Encoded([None] * 3, Features([]), [])
+    assert problem.answers(logits, encoded).predictions == [1.0, 2.5, 5.5]  # mean 2.5, spread 1.5
+    problem.finish_head(loaded.model)
+    of_head = [name for name, x in loaded.model.state_dict().items() if not torch.equal(x, before[name])]
+    bias, weight = sorted(of_head)
+    assert loaded.model.state_dict()[bias].item() == 2.5
+    torch.testing.assert_close(loaded.model.state_dict()[weight], 1.5 * before[weight])
+    assert problem.answers(logits, encoded).predictions == [-1.0, 0.0, 2.0]  # the model gives the values themselves
     loaded.model.save_pretrained(tmp_path / "trained")
     again = load_task_model(str(tmp_path / "trained"), problem, {}, max_length=32)
     values.features.rows[0]["labels"] = 3.0
     problem.start_head(again.model, again.new_parameters, values)
-    assert again.model.state_dict()[changed[0]].item() == 2.5
+    assert again.model.state_dict()[bias].item() == pytest.approx((2.5 - 3.5) / 0.5)
+    problem.finish_head(again.model)
+    torch.testing.assert_close(again.model.state_dict()[weight], loaded.model.state_dict()[weight])
+    assert again.model.state_dict()[bias].item() == pytest.approx(2.5)
+
+
+def test_a_head_without_bias_learns_values_in_units_of_their_size(tmp_path):
+    problem = problem_of(load_task("stsb"), ())
+    loaded = load_task_model(str(peer(tmp_path / "model", "qwen2")), problem, {}, max_length=32)
+    values = Encoded([], Features([{"labels": 3.0}, {"labels": 4.0}]), [])
+    problem.start_head(loaded.model, loaded.new_parameters, values)
+    (answer,) = problem.answers(np.array([[2.0]]), Encoded([None], Features([]), [])).predictions
+    assert answer == pytest.approx(2 * 12.5**0.5)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_tokens_are_counted_from_the_left_whatever_the_tokenizer_says(side, start, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    tokenizer.padding_side = tokenizer.truncation_side = side
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    loaded = load_task_tokenizer(str(tmp_path))
+    assert (loaded.padding_side, loaded.truncation_side) == ("right", "right")
 
 
 def test_a_head_for_other_labels_is_made_anew_and_told(start, tmp_path, caplog):

@@ -13,9 +13,11 @@ from flash.finetuning.problems import problem_of
 from flash.finetuning.problems.problem import Answers, log_softmax
 from flash.finetuning.task_file import read_task_file, write_task_file
 from flash.tasks.examples import Answer, ChoiceExample, Entity, EntityExample, ReadingExample, TextExample
+from flash.tasks.loading import load_split
 from flash.tasks.task import load_task
 
 from toy_pretraining import SENTENCES, toy_tokenizer
+from toy_tasks import TASK_OF, rows_of, write_rows
 
 TEXT = "".join(SENTENCES[:8])
 
@@ -177,9 +179,44 @@ def test_validation_reads_the_same_windows_with_and_without_answers(tokenizer):
     ]
 
 
-def test_an_answer_longer_than_every_window_is_counted(tokenizer):
-    example = ReadingExample("q", TEXT, "天？", (Answer(TEXT, 0),))
-    assert problem_of(load_task("reading")).encode([example], tokenizer, 24, training=True).cut == 1
+def test_an_answer_longer_than_every_window_is_counted_and_not_learned(tokenizer):
+    long = ReadingExample("q", TEXT, "天？", (Answer(TEXT, 0),))
+    short = ReadingExample("r", TEXT, "天？", (Answer(TEXT[40:44], 40),))
+    encoded = problem_of(load_task("reading")).encode([long, short], tokenizer, 24, training=True)
+    assert encoded.cut == 1
+    # that there is no answer would be wrong
+    assert {window.owner for window in encoded.windows} == {1}
+    assert len(encoded.features) == len(encoded.windows)
+    with pytest.raises(InputError, match="--max_seq_length 24: no window holds the answer to any of 1 questions"):
+        problem_of(load_task("reading")).encode([long], tokenizer, 24, training=True)
+
+
+@pytest.mark.parametrize("before", ["", " ", "\u200b", "\u3000 "])
+@pytest.mark.parametrize("behind", ["", " ", "\u200b\n"])
+@pytest.mark.parametrize("place", [0, 30, 100])
+def test_what_no_tokenizer_keeps_may_stand_at_the_ends_of_an_answer(before, behind, place, tokenizer):
+    text = f"{before}{TEXT[40:46]}{behind}"
+    context = TEXT[:place] + text + TEXT[place:]
+    problem = problem_of(load_task("reading"))
+    example = ReadingExample("q", context, "天？", (Answer(text, place),))
+    encoded = problem.encode([example], tokenizer, 44, training=True)
+    assert encoded.cut == 0
+    (found,) = problem.answers(perfect_span_logits(encoded), encoded).predictions
+    assert found == TEXT[40:46]
+
+
+@pytest.mark.parametrize("kind", TASK_OF)
+def test_texts_are_tokenized_some_at_a_time_to_the_same_inputs(kind, tokenizer, tmp_path, monkeypatch):
+    task = load_task(TASK_OF[kind])
+    examples = load_split(write_rows(tmp_path / "train.json", rows_of(kind, 11)), task).examples
+    labels = {"classification": ("101", "102"), "pair": ("0", "1"), "entities": ("food", "place")}
+    problem = problem_of(task, labels.get(kind, ()))
+    at_once = problem.encode(examples, tokenizer, 16, training=True)
+    monkeypatch.setattr("flash.finetuning.problems.problem.TEXTS_AT_A_TIME", 4)
+    in_parts = problem.encode(examples, tokenizer, 16, training=True)
+    assert in_parts.features.rows == at_once.features.rows
+    assert in_parts.lengths == at_once.lengths
+    assert in_parts.windows == at_once.windows
 
 
 def test_windows_without_room_for_a_text_are_refused(tokenizer):
@@ -367,7 +404,6 @@ def test_mistakes_about_values_are_squares_and_about_entities_those_missed_and_m
 
 def test_class_weights_weigh_the_loss():
     problem = problem_of(load_task("tnews"), ("x", "y"))
-    assert not problem.has_own_loss
     problem.class_weights = [1.0, 3.0]
     logits, labels = torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.tensor([0, 1])
     one_by_one = torch.nn.functional.cross_entropy(logits, labels, reduction="none")

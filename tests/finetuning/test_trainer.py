@@ -1,5 +1,6 @@
 """Learning rates by depth, weight decay by kind, and losses that do not depend on how a batch is cut."""
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -78,22 +79,65 @@ def test_an_optimizer_that_is_not_installed_is_named(tmp_path):
         trainer.create_optimizer()
 
 
-@pytest.mark.parametrize("kind", ["classification", "choice"])
-def test_accumulated_batches_give_the_gradient_of_one(kind, tmp_path):
-    gradients = []
+@pytest.mark.parametrize("architecture", ["flash_quad", "bert", "modernbert"])
+@pytest.mark.parametrize("kind", TASK_OF)
+def test_accumulated_batches_give_the_loss_and_the_gradient_of_one(kind, architecture, tmp_path):
+    gradients, losses = [], []
     for number, (rows, steps) in enumerate(((8, 1), (2, 4))):
         settings = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": steps}
         weights = {"class_weights": "balanced"} if kind == "classification" else {}
-        trainer, _, encoded = trainer_of(kind, tmp_path / str(number), **settings, **weights)
-        trainer.model.eval()  # no dropout
+        trainer, _, encoded = trainer_of(kind, tmp_path / str(number), architecture, **settings, **weights)
+        trainer.current_gradient_accumulation_steps = steps
+        for module in trainer.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
         batches = [encoded["train"].features.rows[start : start + rows] for start in range(0, 8, rows)]
         collated = [trainer.data_collator(batch) for batch in batches]
-        items = torch.tensor(8)
-        for batch in collated:
-            trainer.compute_loss(trainer.model, batch, num_items_in_batch=items).backward()
+        items = trainer._get_num_items_in_batch(collated, torch.device("cpu"))
+        # as the stock Trainer's loop does it
+        losses.append(sum(trainer.training_step(trainer.model, batch, items).item() for batch in collated))
         gradients.append([p.grad.clone() for p in trainer.model.parameters() if p.grad is not None])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     for one, several in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, several, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(one, several, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["flash_quad", "bert"])
+def test_values_are_learned_alike_in_any_unit(architecture, tmp_path):
+    def predictions(factor, shift):
+        folder = tmp_path / f"{factor}"
+        for name, seed in (("train", 0), ("dev", 1)):
+            rows = rows_of("regression", 24, seed=seed)
+            scaled = [row | {"label": str(factor * float(row["label"]) + shift)} for row in rows]
+            write_rows(folder / f"{name}.json", scaled)
+        files = {f"{name}_file": str(folder / f"{name}.json") for name in ("train", "dev")}
+        trainer, data, encoded = trainer_of("regression", folder, architecture, **files)
+        new = {name for name, _ in trainer.model.named_parameters() if name.startswith("classifier")}
+        data.problem.start_head(trainer.model, new, encoded["train"])
+        trainer.train()
+        return np.array(data.problem.answers(trainer.logits_of(encoded["dev"]), encoded["dev"]).predictions)
+
+    plain, scaled = predictions(1.0, 0.0), predictions(30_000.0, -1e6)
+    assert plain.std() > 0
+    np.testing.assert_allclose((scaled + 1e6) / 30_000, plain, rtol=0, atol=0.01 * plain.std())
+
+
+@pytest.mark.parametrize("architecture", ["flash_quad", "bert"])
+def test_values_far_from_zero_keep_their_digits_in_bfloat16(architecture, tmp_path):
+    trainer, data, encoded = trainer_of("regression", tmp_path, architecture, bf16=True)
+    head = [module for _, module in trainer.model.named_modules() if isinstance(module, torch.nn.Linear)][-1]
+    torch.nn.init.normal_(head.weight)
+    torch.nn.init.constant_(head.bias, 2000.0)  # where bfloat16 has steps of 8
+    answers = data.problem.answers(trainer.logits_of(encoded["dev"]), encoded["dev"]).predictions
+    expected = data.problem.answers(trainer_logits_in_float32(trainer, encoded["dev"]), encoded["dev"]).predictions
+    assert len(set(answers)) > 1
+    np.testing.assert_allclose(answers, expected, atol=0.2)
+
+
+def trainer_logits_in_float32(trainer, encoded):
+    with torch.no_grad():
+        rows = [{name: x for name, x in row.items() if name != "labels"} for row in encoded.features.rows]
+        return trainer.model(**trainer.data_collator(rows)).logits.numpy()
 
 
 @pytest.mark.parametrize("kind", TASK_OF)
@@ -129,6 +173,14 @@ def test_what_is_scored_stays_in_order_whatever_the_lengths(tmp_path):
         with torch.no_grad():
             alone = trainer.model(input_ids=torch.tensor([row["input_ids"]])).logits[0]
         torch.testing.assert_close(torch.tensor(found), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_the_order_has_a_seed_of_its_own_where_one_is_given(tmp_path):
+    orders = [
+        list(trainer_of("classification", tmp_path / str(number), seed=seed, data_seed=order)[0]._get_train_sampler())
+        for number, (seed, order) in enumerate(((1, None), (2, None), (2, 1), (3, 1)))
+    ]
+    assert orders[0] == orders[2] == orders[3] != orders[1]
 
 
 def test_each_epoch_has_an_order_of_its_own_with_rows_of_like_length_together():

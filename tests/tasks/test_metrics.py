@@ -6,6 +6,7 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import r2_score
 
 from flash.tasks.examples import Answer, Entity
 from flash.tasks.metrics import (
@@ -36,7 +37,9 @@ def test_correlations_are_those_of_scipy():
     scores = regression_scores(a, b)
     assert scores["pearson"] == pytest.approx(scipy.stats.pearsonr(a, b).statistic)
     assert scores["spearman"] == pytest.approx(scipy.stats.spearmanr(a, b).statistic)
-    assert regression_scores([1.0, 1.0], [0.0, 1.0]) == {"spearman": 0.0, "pearson": 0.0}
+    assert scores["r2"] == pytest.approx(r2_score(b, a))
+    assert regression_scores([1.0, 1.0], [0.0, 1.0]) == {"spearman": 0.0, "pearson": 0.0, "r2": -1.0}
+    assert regression_scores([0.0, 1.0], [1.0, 1.0]) == {"spearman": 0.0, "pearson": 0.0, "r2": 0.0}
 
 
 def test_an_entity_counts_only_whole_and_with_its_label():

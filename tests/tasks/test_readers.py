@@ -2,9 +2,11 @@
 
 from datetime import date
 
+import pandas as pd
 import pytest
 
 from flash.tasks.examples import Answer, ChoiceExample, Entity, EntityExample, ReadingExample, TextExample
+from flash.tasks.loading import load_split
 from flash.tasks.readers import BadRowError, read_examples
 from flash.tasks.task import load_task
 
@@ -130,6 +132,32 @@ def test_an_answer_with_a_wrong_start_is_found_at_its_nearest_place():
     row = {"context": "蓝天蓝海", "question": "？", "answers": [{"text": "蓝", "answer_start": 3}]}
     (example,) = examples("reading", row)
     assert example.answers == (Answer("蓝", 2),)
+
+
+@pytest.mark.parametrize("start", [3.0, "3", 3])
+def test_the_place_of_an_answer_may_be_written_as_a_table_writes_it(start):
+    row = {"context": "蓝天。蓝海蓝", "question": "？", "answers": [{"text": "蓝", "answer_start": start}]}
+    (example,) = examples("reading", row)
+    assert example.answers == (Answer("蓝", 3),)
+
+
+@pytest.mark.parametrize("start", [None, float("nan"), ""])
+def test_an_answer_without_a_place_is_found_at_its_first(start):
+    row = {"context": "天蓝海蓝", "question": "？", "answers": [{"text": "蓝", "answer_start": start}]}
+    (example,) = examples("reading", row)
+    assert example.answers == (Answer("蓝", 1),)
+
+
+def test_entities_of_an_arrow_table_are_those_that_are_there(tmp_path):
+    rows = [
+        {"text": "在北京", "label": {"address": {"北京": [[1, 2]]}}},
+        {"text": "苹果好", "label": {"company": {"苹果": [[0, 1]]}}},
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "train.parquet")
+    split = load_split(tmp_path / "train.parquet", load_task("cluener"))
+    assert not split.left_out
+    found = [example.entities for example in split.examples]
+    assert found == [(Entity(1, 3, "address"),), (Entity(0, 2, "company"),)]
 
 
 def test_an_answer_that_is_nowhere_stays_behind_those_that_are_somewhere():

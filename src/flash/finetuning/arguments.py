@@ -30,7 +30,7 @@ _NOT_TAKEN: dict[str, tuple[Any, str]] = {
     "dataloader_drop_last": (False, "every row of the dev file is scored"),
     "label_names": (None, "--label_column names the column of what is to be found"),
 }
-# label smoothing needs one right class of several, and transformers' own loss
+# label smoothing needs one right class of several
 _SMOOTHED_KINDS = ("classification", "entities")
 
 logger = logging.getLogger(__name__)

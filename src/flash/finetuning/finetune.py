@@ -87,6 +87,7 @@ def _finetune(args: FinetuningArguments, *, command: str) -> Study:
             "--model %s: its head is for other labels, or another kind of task, than this; a new one is trained",
             args.model,
         )
+    data.problem.prepare(loaded.model)
     warn_of_missing_kernels(loaded.model.config, args.device)
     if args.from_scratch and args.layer_decay != 1:
         logger.info("--layer_decay %g changes nothing: from scratch every weight is new", args.layer_decay)
@@ -186,7 +187,8 @@ def _fingerprints(args: FinetuningArguments, data: TaskData) -> dict[str, str]:
         files[args.task] = [Path(args.task)]
     model = Path(packaged_or_named(args.model))
     if model.is_dir():
-        weights = [path for path in model.iterdir() if path.suffix in (".safetensors", ".bin", ".json")]
+        suffixes = (".safetensors", ".bin", ".json", ".txt", ".model")  # weights, and what tokenizers are made of
+        weights = [path for path in model.iterdir() if path.suffix in suffixes]
         files[args.model] = sorted(path for path in weights if path.name != "trainer_state.json")
     hashes = {}
     for name, paths in files.items():

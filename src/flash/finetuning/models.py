@@ -47,6 +47,8 @@ def load_task_tokenizer(name: str) -> PreTrainedTokenizerFast:
         raise InputError(f"--model {name}: its tokenizer gives no character offsets; save one with a tokenizer.json")
     if tokenizer.pad_token is None:
         raise InputError(f"--model {name}: its tokenizer has no padding token, which batches need")
+    # places of tokens, of entities and answers, are counted from the left
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
     return tokenizer
 
 

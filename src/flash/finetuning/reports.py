@@ -129,10 +129,13 @@ the dev file that this model is most wrong about.
 
 
 def _usage(problem: Problem) -> str:
+    # a stock pipeline cuts a long text unless it is to read windows that overlap
+    stride = problem.task.max_length // 4
     if problem.pipeline is None:
         return "```bash\nflashquad predict --model . --input FILE --output predictions.jsonl\n```"
     of_tokens = problem.pipeline == "token-classification"
-    arguments, call = (', aggregation_strategy="simple"', "") if of_tokens else ("", ", truncation=True")
+    of_entities = f', aggregation_strategy="simple", stride={stride}'
+    arguments, call = (of_entities, "") if of_tokens else ("", ", truncation=True")
     text = (
         '"今天的天气很好"'
         if len(problem.task.texts) == 1

@@ -22,6 +22,7 @@ from transformers import (
 )
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState, PrinterCallback, ProgressCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from flash.finetuning.arguments import FinetuningArguments
 from flash.finetuning.data import TaskData
@@ -85,12 +86,15 @@ def train_run(
         logger.info("%s: resume from %s", run.name, checkpoint)
         _count_as(checkpoint, settings)
     trainer.add_callback(_Clock())
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    callbacks = trainer.callback_handler.callbacks  # a resumed run has put others in the place of those given
+    if checkpoint is None or (seconds := _take_what_was_stopped_early(trainer, checkpoint, args.patience)) is None:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        callbacks = trainer.callback_handler.callbacks  # a resumed run has put others in the place of those given
+        seconds = next(found.seconds for found in callbacks if isinstance(found, _Clock))
+    data.problem.finish_head(loaded.model)
     record = {
         "learning_rate": run.learning_rate,
         "seed": run.seed,
-        "seconds": round(next(found.seconds for found in callbacks if isinstance(found, _Clock)), 1),
+        "seconds": round(seconds, 1),
         "steps": trainer.state.global_step,
         "best_step": trainer.state.best_global_step,
         "parameters": loaded.model.num_parameters(),
@@ -99,16 +103,39 @@ def train_run(
     }
     if math.isnan(record["dev"][data.problem.task.metric]):
         logger.warning("%s: no score is a number, so the training went astray; try a lower rate", run.name)
+    with saying_how_to_go_on(run.folder):  # before anything is computed with it, which may be in another precision
+        trainer.save_model(str(run.folder / MODEL))
+        tokenizer.save_pretrained(run.folder / MODEL)
     if rows := data.scored_rows:
         answers = data.problem.answers(trainer.logits_of(encoded["test"]), encoded["test"])
         record["test"] = data.problem.scores([answers.predictions[row] for row in rows], data.scored_test)
-    with saying_how_to_go_on(run.folder):
-        trainer.save_model(str(run.folder / MODEL))
-        tokenizer.save_pretrained(run.folder / MODEL)
     write_json(done, record)
     for left in checkpoints_newest_first(run.folder):
         shutil.rmtree(left)
     return record
+
+
+def _take_what_was_stopped_early(trainer: TaskTrainer, checkpoint: Path, patience: int | None) -> float | None:
+    """Load the best model of a run whose patience was at its end before it was killed; it would train on.
+
+    Returns:
+        The seconds that it took; None of a run that is not at its end, with which nothing is done.
+    """
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    waited = _kept_of(state, EarlyStoppingCallback, "attributes").get("early_stopping_patience_counter", 0)
+    best = checkpoint.parent / f"{PREFIX_CHECKPOINT_DIR}-{state.best_global_step}"
+    if patience is None or waited < patience or not best.is_dir():
+        return None
+    logger.info("%s: it was stopped early before, at step %d", checkpoint.parent, state.global_step)
+    state.best_model_checkpoint = str(best)
+    trainer.state = state
+    trainer._load_best_model()
+    return float(_kept_of(state, _Clock, "args")["before"])
+
+
+def _kept_of(state: TrainerState, callback: type, what: str) -> dict[str, Any]:
+    kept = state.stateful_callbacks.get(callback.__name__, {})
+    return (kept[-1] if isinstance(kept, list) else kept).get(what, {})
 
 
 def _count_as(checkpoint: Path, args: TrainingArguments) -> None:
@@ -127,6 +154,8 @@ def task_trainer(
     tokenizer: PreTrainedTokenizerFast,
 ) -> TaskTrainer:
     """Build the Trainer of a task; without ``train`` among ``encoded`` one that only scores."""
+    problem.label_smoothing = args.label_smoothing_factor
+    problem.prepare(loaded.model)
     trainer = TaskTrainer(
         model=loaded.model,
         args=args,

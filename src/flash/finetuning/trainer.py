@@ -16,6 +16,7 @@ from flash.training.weight_decay import decayed_parameter_names
 
 # what only the task's own loss looks at
 OWN_INPUTS = ("labels", "is_candidate")
+NOT_SCORED = -100
 _LAYER = re.compile(r"\.(?:layers?|h|block)\.(\d+)\.")
 
 
@@ -46,6 +47,9 @@ class TaskTrainer(Trainer):
             kwargs["eval_dataset"] = Features([encoded.features.rows[index] for index in order])
             kwargs["compute_metrics"] = lambda prediction: self._scores(prediction, encoded, order)
         super().__init__(*args, preprocess_logits_for_metrics=self._kept, **kwargs)
+        if problem.has_own_loss:
+            # whether the stock Trainer counts the labels of all batches of a step, or divides by the batches
+            self.model_accepts_loss_kwargs = problem.averages_over_labels
 
     def _kept(self, outputs: Any, labels: Any) -> Any:
         return self._problem.reduce_logits(of_head(outputs, self._problem.outputs))
@@ -80,7 +84,10 @@ class TaskTrainer(Trainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         outputs = model(**{name: value for name, value in inputs.items() if name not in OWN_INPUTS})
         loss = self._problem.loss(outputs.logits, inputs)
-        loss = loss / (len(inputs["labels"]) if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is None:
+            labels = inputs["labels"]
+            num_items_in_batch = (labels != NOT_SCORED).sum() if self._problem.averages_over_labels else len(labels)
+        loss = loss / torch.as_tensor(num_items_in_batch).clamp(min=1)  # a batch may have nothing that is scored
         return (loss, {"loss": loss, "logits": outputs.logits}) if return_outputs else loss
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -96,7 +103,7 @@ class TaskTrainer(Trainer):
         return GroupedByLength(
             [token_count(row["input_ids"]) for row in rows],
             batch_size=self.args.train_batch_size * self.args.gradient_accumulation_steps,
-            seed=self.args.seed,
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
         )
 
     def _get_eval_sampler(self, eval_dataset: torch.utils.data.Dataset) -> torch.utils.data.Sampler:

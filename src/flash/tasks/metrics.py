@@ -33,11 +33,16 @@ def classification_scores(predicted: Sequence[str], right: Sequence[str]) -> dic
 
 
 def regression_scores(predicted: Sequence[float], right: Sequence[float]) -> dict[str, float]:
-    """Return the correlations of ranks and of values; 0 where one side is constant and they are not defined."""
+    """Return the correlations of ranks and of values, 0 where one side is constant and they are not defined; and R².
+
+    R² is 1 less the squared errors over those of the mean: values that are right but for their unit have none.
+    """
     from scipy.stats import rankdata
 
     a, b = np.asarray(predicted, dtype=np.float64), np.asarray(right, dtype=np.float64)
-    return {"spearman": _correlation(rankdata(a), rankdata(b)), "pearson": _correlation(a, b)}
+    around_mean = np.square(b - b.mean()).sum()
+    r2 = float(1.0 - np.square(a - b).sum() / around_mean) if around_mean > 0 else 0.0
+    return {"spearman": _correlation(rankdata(a), rankdata(b)), "pearson": _correlation(a, b), "r2": r2}
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

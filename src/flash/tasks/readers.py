@@ -102,8 +102,8 @@ def _entity_row(task: Task, row: dict[str, Any], number: int, answers: dict[str,
             found = [
                 (Entity(place[0], place[1] + 1, _named(kind)), mention)
                 for kind, mentions in label.items()
-                for mention, places in mentions.items()
-                for place in places
+                for mention, places in (mentions or {}).items()  # Arrow writes None for what a row does not have
+                for place in places or ()
             ]
         else:
             found = [
@@ -166,9 +166,10 @@ def _question(task: Task, row: dict[str, Any], context: str, name: object) -> Re
         elif isinstance(given, dict) and not isinstance(given["text"], list):
             given = [given]
         if isinstance(given, dict):  # the columns of a table: {text: [...], answer_start: [...]}
-            found = [Answer(*pair) for pair in zip(given["text"], given["answer_start"], strict=True)]
+            pairs = list(zip(given["text"], given["answer_start"], strict=True))
         else:
-            found = [Answer(answer["text"], answer.get("answer_start", -1)) for answer in given]
+            pairs = [(answer["text"], answer.get("answer_start")) for answer in given]
+        found = [Answer(text, _place(start)) for text, start in pairs]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadRowError(
             "broken_row", f"{task.label} must be [{{text, answer_start}}], got {_short(given)}"
@@ -182,9 +183,23 @@ def _question(task: Task, row: dict[str, Any], context: str, name: object) -> Re
     return ReadingExample(name, context, question, kept)
 
 
+def _place(start: object) -> int:
+    """Read the place of an answer, -1 where none is given; tables with gaps write 13.0 for 13.
+
+    Raises:
+        ValueError: It is no whole number.
+    """
+    if start is None or start == "" or _is_no_number(start):
+        return -1
+    number = float(start)  # type: ignore[arg-type]
+    if not number.is_integer():
+        raise ValueError(f"answer_start must be a whole number, got {start!r}")
+    return int(number)
+
+
 def _placed(answer: Answer, context: str) -> Answer:
     """Find an answer where it is said to be, or else at its nearest place; -1 for nowhere."""
-    text, start = str(answer.text), answer.start if isinstance(answer.start, int) else -1
+    text, start = str(answer.text), answer.start
     if start >= 0 and context.startswith(text, start):
         return Answer(text, start)
     places = [match.start() for match in re.finditer(re.escape(text), context)]

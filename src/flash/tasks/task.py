@@ -29,7 +29,7 @@ _TEXTS = {"pronoun": 1, "entities": 1, "idiom": 1, "squad": 2, "dialogue": 2}
 # The first one decides which checkpoint is best, unless the task names another.
 METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
-    "regression": ("spearman", "pearson"),
+    "regression": ("spearman", "pearson", "r2"),
     "entities": ("entity_f1", "entity_precision", "entity_recall", "entity_macro_f1"),
     "reading": ("answer_f1", "exact_match"),
     "choice": ("accuracy",),

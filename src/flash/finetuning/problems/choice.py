@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForMultipleChoice, PreTrainedTokenizerFast
 
-from flash.finetuning.problems.problem import Answers, Collator, Encoded, Features, Problem, all_answered, log_softmax
+from flash.finetuning.problems.problem import (
+    Answers,
+    Collator,
+    Encoded,
+    Features,
+    Problem,
+    all_answered,
+    log_softmax,
+    slices,
+    token_counts,
+)
 from flash.tasks.examples import ChoiceExample
 from flash.tasks.metrics import choice_scores
 from flash.tasks.readers import BLANK
@@ -40,18 +50,20 @@ class ChoiceProblem(Problem):
         ends = list(accumulate(counts))
         of_example = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
         room = max_length - tokenizer.num_special_tokens_to_add(pair=True)
-        in_tokens = _lengths(firsts, tokenizer)
+        in_tokens = token_counts(tokenizer, firsts, add_special_tokens=False)
         longest = [max(in_tokens[part]) for part in of_example]
         contexts = [example.context for example in examples]
-        wholes = [length + first for length, first in zip(_lengths(contexts, tokenizer), longest, strict=True)]
+        of_contexts = token_counts(tokenizer, contexts, add_special_tokens=False)
+        wholes = [length + first for length, first in zip(of_contexts, longest, strict=True)]
         # the candidates lose their ends only where they are longer than half
         rooms = [max(room - first, room // 2, 1) for first in longest]
         kept = _around_blanks(contexts, tokenizer, rooms)
+        seconds = [context for context, count in zip(kept, counts, strict=True) for _ in range(count)]
         inputs: dict[str, list[list[int]]] = {}
-        if firsts:
-            seconds = [context for context, count in zip(kept, counts, strict=True) for _ in range(count)]
-            batch = tokenizer(firsts, seconds, truncation="longest_first", max_length=max_length)
-            inputs = {name: batch[name] for name in batch}
+        for some in slices(len(firsts)):
+            batch = tokenizer(firsts[some], seconds[some], truncation="longest_first", max_length=max_length)
+            for name in batch:
+                inputs.setdefault(name, []).extend(batch[name])
         rows = [{name: values[part] for name, values in inputs.items()} for part in of_example]
         if all_answered(examples, [example.answer for example in examples]):
             for row, example in zip(rows, examples, strict=True):
@@ -63,13 +75,8 @@ class ChoiceProblem(Problem):
         """Pad candidates, and their number."""
         return _ChoiceCollator(tokenizer, pad_to_multiple_of)
 
-    @property
-    def has_own_loss(self) -> bool:
-        """Always: questions of one batch may have different numbers of candidates."""
-        return True
-
     def loss(self, logits: Tensor, inputs: dict[str, Tensor]) -> Tensor:
-        """Compare the candidates that there are."""
+        """Compare the candidates that there are; questions of one batch may have different numbers of them."""
         logits = logits.float().masked_fill(~inputs["is_candidate"], float("-inf"))
         return torch.nn.functional.cross_entropy(logits, inputs["labels"], reduction="sum")
 
@@ -120,25 +127,17 @@ class _ChoiceCollator:
         return batch
 
 
-def _lengths(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Count tokens, special ones left out."""
-    if not texts:
-        return []
-    return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]]
-
-
 def _around_blanks(contexts: Sequence[str], tokenizer: PreTrainedTokenizerFast, rooms: Sequence[int]) -> list[str]:
     """Keep of a text with more tokens than its room a stretch with its blank in the middle; other texts as they are."""
     kept = list(contexts)
     places = [index for index, context in enumerate(contexts) if BLANK in context]
-    if not places:
-        return kept
-    blank_texts = [contexts[index] for index in places]
-    # in tokens: a character is several of them to some tokenizers
-    batch = tokenizer(blank_texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    for index, context, offsets in zip(places, blank_texts, batch["offset_mapping"], strict=True):
-        if len(offsets) > rooms[index]:
-            kept[index] = _around_blank(context, offsets, tokenizer, rooms[index])
+    for some in slices(len(places)):
+        blank_texts = [contexts[index] for index in places[some]]
+        # in tokens: a character is several of them to some tokenizers
+        batch = tokenizer(blank_texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        for index, context, offsets in zip(places[some], blank_texts, batch["offset_mapping"], strict=True):
+            if len(offsets) > rooms[index]:
+                kept[index] = _around_blank(context, offsets, tokenizer, rooms[index])
     return kept
 
 
@@ -150,7 +149,7 @@ def _around_blank(context: str, offsets: list[tuple[int, int]], tokenizer: PreTr
         first = max(min(blank - count // AROUND_BLANK, len(offsets) - count), 0)
         stretch = context[offsets[first][0] : offsets[first + count - 1][1]]
         # words and characters that are cut through may be more tokens than before
-        excess = _lengths([stretch], tokenizer)[0] - room
+        excess = token_counts(tokenizer, [stretch], add_special_tokens=False)[0] - room
         if excess <= 0:
             break
         count -= excess

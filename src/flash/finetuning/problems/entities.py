@@ -7,9 +7,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, PreTrainedTokenizerFast
 
-from flash.finetuning.problems.problem import Answers, Collator, Encoded, Features, Problem, all_answered
+from flash.finetuning.problems.problem import (
+    Answers,
+    Collator,
+    Encoded,
+    Features,
+    Problem,
+    all_answered,
+    rows_of,
+    slices,
+    token_counts,
+)
 from flash.finetuning.problems.tag_sequences import likeliest_tags
 from flash.tasks.examples import Entity, EntityExample
 from flash.tasks.metrics import entity_scores
@@ -47,20 +58,22 @@ class EntityProblem(Problem):
         """Tokenize the texts and tag their tokens."""
         if not examples:
             return Encoded(examples, Features([]), [])
-        batch = tokenizer(
-            [example.text for example in examples],
-            truncation=True,
-            max_length=max_length,
-            stride=max_length // 4,
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-        )
-        owners, offsets = batch.pop("overflow_to_sample_mapping"), batch.pop("offset_mapping")
-        names = list(batch.keys())
-        rows = [dict(zip(names, values, strict=True)) for values in zip(*(batch[name] for name in names), strict=True)]
-        windows = [_Window(owner, spans) for owner, spans in zip(owners, offsets, strict=True)]
-        lengths = [len(ids) for ids in tokenizer([example.text for example in examples], verbose=False)["input_ids"]]
-        encoded = Encoded(examples, Features(rows), lengths, windows=windows)
+        texts = [example.text for example in examples]
+        rows: list[dict[str, Any]] = []
+        windows: list[_Window] = []
+        for some in slices(len(texts)):
+            batch = tokenizer(
+                texts[some],
+                truncation=True,
+                max_length=max_length,
+                stride=max_length // 4,
+                return_overflowing_tokens=True,
+                return_offsets_mapping=True,
+            )
+            owners, offsets = batch.pop("overflow_to_sample_mapping"), batch.pop("offset_mapping")
+            rows += rows_of(batch)
+            windows += [_Window(some.start + owner, spans) for owner, spans in zip(owners, offsets, strict=True)]
+        encoded = Encoded(examples, Features(rows), token_counts(tokenizer, texts), windows=windows)
         if all_answered(examples, [example.entities for example in examples]):
             kept = [without_overlaps(example.entities or ()) for example in examples]
             for row, window in zip(rows, windows, strict=True):
@@ -83,6 +96,16 @@ class EntityProblem(Problem):
         """Pad tags too."""
         return DataCollatorForTokenClassification(
             tokenizer, pad_to_multiple_of=pad_to_multiple_of, label_pad_token_id=NOT_SCORED
+        )
+
+    def loss(self, logits: Tensor, inputs: dict[str, Tensor]) -> Tensor:
+        """Sum over the tokens that have tags."""
+        return cross_entropy(
+            logits.float().flatten(0, 1),
+            inputs["labels"].flatten(),
+            ignore_index=NOT_SCORED,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
         )
 
     def reduce_logits(self, logits: Tensor) -> Tensor:

@@ -1,19 +1,20 @@
 """What every kind of task says of itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import BatchEncoding, DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerFast
 
 from flash.tasks.examples import Example
 from flash.tasks.task import Task
 
 Collator = Any
+TEXTS_AT_A_TIME = 100
 
 
 class Features(torch.utils.data.Dataset):
@@ -73,12 +74,14 @@ class Problem(ABC):
     pipeline: ClassVar[str | None] = None
     outputs: ClassVar[int] = 1  # of the head; what a model puts out behind them is not looked at
     reads_windows: ClassVar[bool] = False  # a long text is read in parts, not cut
+    averages_over_labels: ClassVar[bool] = True  # its loss over all of a step's labels; or else over each batch's
 
     def __init__(self, task: Task, labels: tuple[str, ...] = (), measured: Mapping[str, int] | None = None) -> None:
         self.task = task
         self.labels = labels
         self.measured = dict(measured or {})
         self.class_weights: list[float] | None = None
+        self.label_smoothing = 0.0
 
     def head_labels(self) -> tuple[str, ...]:
         """Name the outputs of the head; nothing where they have no names."""
@@ -107,6 +110,12 @@ class Problem(ABC):
             new_parameters: Names of the parameters that come from no checkpoint; the others stay.
         """
 
+    def finish_head(self, model: PreTrainedModel) -> None:  # noqa: B027
+        """Undo what `start_head` did to suit training, before the model is saved."""
+
+    def prepare(self, model: PreTrainedModel) -> None:  # noqa: B027
+        """Make a model compute what this kind needs, in training and at use; its weights stay."""
+
     def collator(self, tokenizer: PreTrainedTokenizerFast, pad_to_multiple_of: int | None) -> Collator:
         """Return what makes a batch of features."""
         return DataCollatorWithPadding(tokenizer, pad_to_multiple_of=pad_to_multiple_of)
@@ -121,8 +130,11 @@ class Problem(ABC):
 
     @property
     def has_own_loss(self) -> bool:
-        """Whether `loss` is trained on, and not the model's own."""
-        return False
+        """Whether `loss` is trained on, and not the model's own.
+
+        That of most architectures is an average over the batch, whatever the Trainer says of accumulated batches.
+        """
+        return True
 
     def loss(self, logits: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         """Sum the losses of a batch.
@@ -153,14 +165,45 @@ def tokenize(
     Returns:
         The inputs, and the number of tokens that there would be uncut.
     """
-    if not texts:
-        return [], []
-    settings = {} if pairs is None else {"text_pair": list(pairs)}
-    whole = tokenizer(list(texts), **settings, verbose=False)
-    cut = tokenizer(list(texts), **settings, truncation="longest_first", max_length=max_length)
-    names = list(cut.keys())
-    rows = [dict(zip(names, values, strict=True)) for values in zip(*(cut[name] for name in names), strict=True)]
-    return rows, [len(ids) for ids in whole["input_ids"]]
+    rows: list[dict[str, Any]] = []
+    for some in slices(len(texts)):
+        settings = {} if pairs is None else {"text_pair": list(pairs[some])}
+        cut = tokenizer(list(texts[some]), **settings, truncation="longest_first", max_length=max_length)
+        rows += rows_of(cut)
+    return rows, token_counts(tokenizer, texts, pairs)
+
+
+def token_counts(
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    *,
+    add_special_tokens: bool = True,
+) -> list[int]:
+    """Count the tokens of texts or pairs, uncut."""
+    counts: list[int] = []
+    for some in slices(len(texts)):
+        batch = tokenizer(
+            list(texts[some]),
+            None if pairs is None else list(pairs[some]),
+            add_special_tokens=add_special_tokens,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        counts += [len(ids) for ids in batch["input_ids"]]
+    return counts
+
+
+def rows_of(batch: BatchEncoding) -> list[dict[str, Any]]:
+    """Take a batch of lists apart."""
+    names = list(batch.keys())
+    return [dict(zip(names, values, strict=True)) for values in zip(*(batch[name] for name in names), strict=True)]
+
+
+def slices(count: int) -> Iterator[slice]:
+    """Take ``count`` texts some at a time: what a tokenizer returns holds all of every text, cut or not."""
+    return (slice(start, start + TEXTS_AT_A_TIME) for start in range(0, count, TEXTS_AT_A_TIME))
 
 
 def all_answered(examples: Sequence[Example], answers: Sequence[object]) -> bool:

@@ -1,6 +1,7 @@
 """The stretch of a text that answers a question, in windows that overlap so that no answer is lost between two."""
 
 import logging
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,7 +10,17 @@ import numpy as np
 from transformers import AutoModelForQuestionAnswering, BatchEncoding, PreTrainedTokenizerFast
 
 from flash.errors import InputError
-from flash.finetuning.problems.problem import Answers, Encoded, Features, Problem, all_answered, log_softmax
+from flash.finetuning.problems.problem import (
+    Answers,
+    Encoded,
+    Features,
+    Problem,
+    all_answered,
+    log_softmax,
+    rows_of,
+    slices,
+    token_counts,
+)
 from flash.tasks.examples import Answer, ReadingExample
 from flash.tasks.metrics import reading_scores
 
@@ -73,22 +84,28 @@ class ReadingProblem(Problem):
                 f"{len(examples):,}",
                 most,
             )
-        longest_question = max(len(ids) for ids in tokenizer(questions, add_special_tokens=False)["input_ids"])
+        longest_question = max(token_counts(tokenizer, questions, add_special_tokens=False))
         room = max_length - longest_question - tokenizer.num_special_tokens_to_add(pair=True)
         if room < 1:
             raise InputError(f"--max_seq_length {max_length} leaves no room for a text behind a question; pass more")
         settings = {"truncation": "only_second", "max_length": max_length, "return_offsets_mapping": True}
-        batch = tokenizer(
-            questions,
-            [example.context for example in examples],
-            stride=int(OVERLAP * room),
-            return_overflowing_tokens=True,
-            **settings,
-        )
-        owners = batch.pop("overflow_to_sample_mapping")
-        rows, windows = _windows(batch, owners, [0] * len(owners))
-        whole = tokenizer([each.question for each in examples], [each.context for each in examples], verbose=False)
-        encoded = Encoded(examples, Features(rows), [len(ids) for ids in whole["input_ids"]], windows=windows)
+        contexts = [example.context for example in examples]
+        rows: list[dict[str, Any]] = []
+        windows: list[_Window] = []
+        for some in slices(len(examples)):
+            batch = tokenizer(
+                questions[some],
+                contexts[some],
+                stride=int(OVERLAP * room),
+                return_overflowing_tokens=True,
+                **settings,
+            )
+            owners = [some.start + owner for owner in batch.pop("overflow_to_sample_mapping")]
+            found_rows, found_windows = _windows(batch, owners, [0] * len(owners))
+            rows += found_rows
+            windows += found_windows
+        lengths = token_counts(tokenizer, [example.question for example in examples], contexts)
+        encoded = Encoded(examples, Features(rows), lengths, windows=windows)
         if all_answered(examples, [example.answers for example in examples]):
             lost = _label(encoded, rows, windows)
             if not training:
@@ -100,22 +117,36 @@ class ReadingProblem(Problem):
                     max(answer.start - max(min(BEFORE_ANSWER, room - len(answer.text)), 0), 0)
                     for answer in answers
                 ]
-                contexts = [examples[owner].context[start:] for owner, start in zip(lost, starts, strict=True)]
-                more = tokenizer([questions[owner] for owner in lost], contexts, **settings)
+                from_there = [contexts[owner][start:] for owner, start in zip(lost, starts, strict=True)]
+                more = tokenizer([questions[owner] for owner in lost], from_there, **settings)
                 extra_rows, extra_windows = _windows(more, lost, starts)
                 lost = _label(encoded, extra_rows, extra_windows)
                 rows += extra_rows
                 windows += extra_windows
+                # that there is no answer would be the wrong thing to learn
+                learned = [place for place, window in enumerate(windows) if window.owner not in set(lost)]
+                encoded.features = Features(rows := [rows[place] for place in learned])
+                encoded.windows = [windows[place] for place in learned]
+                if not rows:
+                    raise InputError(
+                        f"--max_seq_length {max_length}: no window holds the answer to any of {len(examples):,} "
+                        "questions of the training file; pass more"
+                    )
             encoded.cut = len(lost)
             if training:
                 # [CLS] in the windows without the answer counts as 1
                 spans = [row["end_positions"] - row["start_positions"] + 1 for row in rows]
-                self.measured["longest_answer_tokens"] = max(spans)
+                self.measured["longest_answer_tokens"] = max(spans, default=1)
         return encoded
 
     def label_names(self) -> list[str]:
         """Name the positions."""
         return ["start_positions", "end_positions"]
+
+    @property
+    def has_own_loss(self) -> bool:
+        """Never: the models average over questions, of which each batch has as many."""
+        return False
 
     def answers(self, logits: Any, encoded: Encoded) -> Answers:
         """Take the best pair of start and end over all windows of a text, of at most ``most_answer_tokens``."""
@@ -165,8 +196,7 @@ def _windows(
         starts: Character of its text that each row was tokenized from.
     """
     offsets = batch.pop("offset_mapping")
-    names = list(batch.keys())
-    rows = [dict(zip(names, values, strict=True)) for values in zip(*(batch[name] for name in names), strict=True)]
+    rows = rows_of(batch)
     windows = []
     for index, (owner, shift, spans) in enumerate(zip(owners, starts, offsets, strict=True)):
         of_context = [place for place, side in enumerate(batch.sequence_ids(index)) if side == 1]
@@ -203,13 +233,22 @@ def _unreachable(encoded: Encoded, owners: Sequence[int]) -> list[int]:
 
 def _tokens_of(answer: Answer, window: _Window) -> tuple[int, int] | None:
     """Find an answer's first and last token in a window; None where it does not hold the answer in whole."""
-    start, end = answer.start, answer.start + len(answer.text)
+    # blanks and characters that no tokenizer keeps may stand at the ends
+    seen = [place for place, character in enumerate(answer.text) if not _is_unseen(character)]
+    start, end = answer.start + min(seen, default=0), answer.start + max(seen, default=-1) + 1
     inside = [
         place
         for place in range(window.first, window.last + 1)
         if window.offsets[place][0] < end and window.offsets[place][1] > start
     ]
-    # in whole: the window's first and last token reach to the answer's ends
-    if not inside or window.offsets[inside[0]][0] > start or window.offsets[inside[-1]][1] < end:
+    if not inside:
         return None
-    return inside[0], inside[-1]
+    first, last = inside[0], inside[-1]
+    # in whole: tokens reach to the answer's ends, or others follow there, and what lies between them is no token
+    begins = window.offsets[first][0] <= start or first > window.first
+    ends = window.offsets[last][1] >= end or last < window.last
+    return (first, last) if begins and ends else None
+
+
+def _is_unseen(character: str) -> bool:
+    return character.isspace() or unicodedata.category(character) in ("Cc", "Cf")
