@@ -295,8 +295,8 @@ def test_a_checkpoint_of_another_architecture_is_refused(run, whole, tmp_path):
 @pytest.mark.slow
 def test_a_run_killed_in_mid_training_ends_as_if_it_had_not_been(toy_dataset, run, tmp_path):
     changes = SETTINGS | {"max_steps": 60, "logging_steps": 1, "save_steps": 7}
-    config = ",".join(f"{name}={value}" for name, value in SETTINGS["config"].items())
-    flags = toy_flags(toy_dataset, tmp_path / "killed", **changes | {"config": config})
+    settings = ",".join(f"{name}={value}" for name, value in SETTINGS["config"].items())
+    flags = toy_flags(toy_dataset, tmp_path / "killed", **changes | {"config": settings})
     command = [REPOSITORY / "run_mlm_wwm.py", *flags]
     with (tmp_path / "log.txt").open("w") as log:
         process = subprocess.Popen(
@@ -317,7 +317,9 @@ def test_a_run_killed_in_mid_training_ends_as_if_it_had_not_been(toy_dataset, ru
     again = run_python(*command, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "resume from " in again.stdout
-    uninterrupted = run(tmp_path / "uninterrupted", **changes)
+    # the flags change settings of a preset
+    config = {"preset": "small"} | SETTINGS["config"]
+    uninterrupted = run(tmp_path / "uninterrupted", **changes | {"config": config})
     assert curve(tmp_path / "killed") == curve(uninterrupted)
     assert weights(tmp_path / "killed") == weights(uninterrupted)
     assert logged_steps(tmp_path / "killed", "train/loss") == list(range(1, 61))
