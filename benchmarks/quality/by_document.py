@@ -22,6 +22,7 @@ from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from flash.data.collator import WholeWordMaskCollator
+from flash.data.pretraining_dataset import PretrainingDataset
 from flash.errors import InputError
 
 from run_records import append_record, read_run_records
@@ -50,7 +51,7 @@ def score(model: PreTrainedModel, texts: Texts, folder: str, length: int, *, dra
             ``study.py``.
     """
     tokenized = texts.tokenized(folder, length)
-    rows = texts.rows(folder, length)
+    rows = PretrainingDataset(tokenized)
     documents = np.unique(np.asarray(tokenized["row"]), return_inverse=True)[1]
     sums = Scores(np.zeros(documents.max() + 1), np.zeros(documents.max() + 1, dtype=np.int64))
     model.eval()
@@ -95,8 +96,7 @@ def difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], *, resa
         theirs: The same seeds of the other one, measured on the same masks.
     """
     scored = np.asarray(ours[0]["scored"], dtype=np.float64)
-    apart = np.mean([ours[i]["loss"] for i in range(len(ours))], axis=0)
-    apart = apart - np.mean([each["loss"] for each in theirs], axis=0)
+    apart = np.subtract(*(np.mean([each["loss"] for each in side], axis=0) for side in (ours, theirs)))
     drawn = np.random.default_rng(0).multinomial(len(scored), np.full(len(scored), 1 / len(scored)), size=resamples)
     resampled = (drawn @ apart) / (drawn @ scored)
     return np.array([apart.sum() / scored.sum(), *np.percentile(resampled, [2.5, 97.5])])

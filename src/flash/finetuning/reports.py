@@ -129,12 +129,11 @@ the dev file that this model is most wrong about.
 
 
 def _usage(problem: Problem) -> str:
-    # a stock pipeline cuts a long text unless it is to read windows that overlap
-    stride = problem.task.max_length // 4
     if problem.pipeline is None:
         return "```bash\nflashquad predict --model . --input FILE --output predictions.jsonl\n```"
     of_tokens = problem.pipeline == "token-classification"
-    of_entities = f', aggregation_strategy="simple", stride={stride}'
+    # a stock pipeline cuts a long text unless it is to read windows that overlap
+    of_entities = f', aggregation_strategy="simple", stride={problem.task.max_length // 4}'
     arguments, call = (of_entities, "") if of_tokens else ("", ", truncation=True")
     text = (
         '"今天的天气很好"'

@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from flash.finetuning.problems.problem import Encoded, Features, Problem
+from flash.finetuning.problems.problem import NOT_SCORED, Encoded, Features, Problem
 from flash.training.optimizers import stock_optimizer
 from flash.training.weight_decay import decayed_parameter_names
 
 # what only the task's own loss looks at
 OWN_INPUTS = ("labels", "is_candidate")
-NOT_SCORED = -100
 _LAYER = re.compile(r"\.(?:layers?|h|block)\.(\d+)\.")
 
 

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, PreTrainedTokenizerFast
 
 from flash.finetuning.problems.problem import (
+    NOT_SCORED,
     Answers,
     Collator,
     Encoded,
@@ -24,8 +25,6 @@ from flash.finetuning.problems.problem import (
 from flash.finetuning.problems.tag_sequences import likeliest_tags
 from flash.tasks.examples import Entity, EntityExample
 from flash.tasks.metrics import entity_scores
-
-NOT_SCORED = -100
 
 
 @dataclass

@@ -15,6 +15,7 @@ from flash.tasks.task import Task
 
 Collator = Any
 TEXTS_AT_A_TIME = 100
+NOT_SCORED = -100  # the label that losses leave out
 
 
 class Features(torch.utils.data.Dataset):

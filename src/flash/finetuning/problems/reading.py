@@ -124,7 +124,8 @@ class ReadingProblem(Problem):
                 rows += extra_rows
                 windows += extra_windows
                 # that there is no answer would be the wrong thing to learn
-                learned = [place for place, window in enumerate(windows) if window.owner not in set(lost)]
+                never = set(lost)
+                learned = [place for place, window in enumerate(windows) if window.owner not in never]
                 encoded.features = Features(rows := [rows[place] for place in learned])
                 encoded.windows = [windows[place] for place in learned]
                 if not rows:
