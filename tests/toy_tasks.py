@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from flash.finetuning.arguments import FinetuningArguments
+from flash.finetuning.finetune import Study
 
 from small_models import small_model
 from toy_pretraining import SENTENCES, TOKENS, toy_tokenizer
@@ -163,3 +164,8 @@ def small_study(start: Path, folder: Path, **changes: Any) -> FinetuningArgument
     if not data.exists():
         task_folder(data, "classification", train=24, dev=12)
     return toy_finetuning("classification", data, start, folder / "out", **({"baselines": False} | changes))
+
+
+def scores_of(study: Study) -> dict[str, list[float]]:
+    """Give the scores of each seed on dev."""
+    return {name: found["values"] for name, found in study.metrics["dev"].items()}
