@@ -199,6 +199,7 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "documents-3M": _of("comparison-3M", documents_table),
     "longer-3M": _of("longer-3M", comparison_table),
     "decay-3M": _of("decay-3M", variants_of),
+    "warm-up-3M": _of("warm-up-3M", variants_of),
     "confirmation-11M": _of("confirmation-11M", comparison_table),
     "rates-11M": _of("confirmation-11M", sweep_table),
     "confirmation-23M": _of("confirmation-23M", comparison_table),
