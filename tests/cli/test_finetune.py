@@ -174,6 +174,10 @@ def test_predictions_overwrite_no_texts_and_are_not_lost(finetuned, workplace, t
             "--label_smoothing_factor is for classes without weights; task stsb has none",
         ),
         (
+            ("finetune", "--task", "stsb", "--model", "x", "--bf16_full_eval"),
+            "--bf16_full_eval and --fp16_full_eval round the values that a model gives; leave them out",
+        ),
+        (
             ("finetune", *GIVEN, "--per_device_train_batch_size", "0"),
             "--per_device_train_batch_size must be at least 1",
         ),

@@ -15,6 +15,7 @@ from flash.finetuning.finetune import _best_run, finetune, study_summary
 from flash.finetuning.json_files import read_json, write_json
 from flash.finetuning.run import Run
 from flash.finetuning.scoring import Finetuned
+from flash.tasks.task import METRICS as METRICS_OF_KIND
 from flash.training.folder_lock import only_process_in
 
 from toy_tasks import (
@@ -175,6 +176,9 @@ def test_baselines_are_computed_once_for_the_same_texts(start, tmp_path, monkeyp
     write_rows(tmp_path / "data/train.json", rows_of("classification", 30, seed=9))
     finetune(small_study(start, tmp_path, **settings, baselines=True, overwrite_output_dir=True), command="")
     assert calls == [24, 30]
+    monkeypatch.setitem(METRICS_OF_KIND, "classification", ("accuracy",))  # a version with other scores
+    finetune(small_study(start, tmp_path, **settings, baselines=True), command="")
+    assert calls == [24, 30, 30]
 
 
 def test_more_seeds_are_added_to_a_study(start, tmp_path):

@@ -191,9 +191,9 @@ def test_an_answer_longer_than_every_window_is_counted_and_not_learned(tokenizer
         problem_of(load_task("reading")).encode([long], tokenizer, 24, training=True)
 
 
-@pytest.mark.parametrize("before", ["", " ", "\u200b", "\u3000 "])
-@pytest.mark.parametrize("behind", ["", " ", "\u200b\n"])
-@pytest.mark.parametrize("place", [0, 30, 100])
+@pytest.mark.parametrize("before", ["", " ", "\u200b", "\u3000 ", "\ufe0f", "\ufffd"])
+@pytest.mark.parametrize("behind", ["", " ", "\u200b\n", "\u0301", "\ufffd\ufe0f"])
+@pytest.mark.parametrize("place", [0, 30, 100, len(TEXT)])
 def test_what_no_tokenizer_keeps_may_stand_at_the_ends_of_an_answer(before, behind, place, tokenizer):
     text = f"{before}{TEXT[40:46]}{behind}"
     context = TEXT[:place] + text + TEXT[place:]
@@ -217,6 +217,15 @@ def test_texts_are_tokenized_some_at_a_time_to_the_same_inputs(kind, tokenizer, 
     assert in_parts.features.rows == at_once.features.rows
     assert in_parts.lengths == at_once.lengths
     assert in_parts.windows == at_once.windows
+
+
+def test_a_value_that_means_no_label_to_the_stock_trainer_counts_as_one(tokenizer):
+    examples = [TextExample(i, "天", None, label) for i, label in enumerate(("-100", "-100.0", "3"))]
+    problem = problem_of(load_task("value"))
+    labels = [row["labels"] for row in problem.encode(examples, tokenizer, 16, training=True).features.rows]
+    assert (torch.tensor(labels) != -100).all()  # in float32, as batches hold them
+    assert labels == pytest.approx([-100, -100, 3], rel=1e-6)
+    assert problem.scores([-100.0, -100.0, 3.0], examples)["r2"] == 1.0
 
 
 def test_windows_without_room_for_a_text_are_refused(tokenizer):

@@ -82,6 +82,8 @@ def test_an_optimizer_that_is_not_installed_is_named(tmp_path):
 @pytest.mark.parametrize("architecture", ["flash_quad", "bert", "modernbert"])
 @pytest.mark.parametrize("kind", TASK_OF)
 def test_accumulated_batches_give_the_loss_and_the_gradient_of_one(kind, architecture, tmp_path):
+    # a last batch of fewer rows; not in reading, where the model's own loss is an average over each batch
+    count = 8 if kind == "reading" else 7
     gradients, losses = [], []
     for number, (rows, steps) in enumerate(((8, 1), (2, 4))):
         settings = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": steps}
@@ -91,7 +93,7 @@ def test_accumulated_batches_give_the_loss_and_the_gradient_of_one(kind, archite
         for module in trainer.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-        batches = [encoded["train"].features.rows[start : start + rows] for start in range(0, 8, rows)]
+        batches = [encoded["train"].features.rows[:count][start : start + rows] for start in range(0, count, rows)]
         collated = [trainer.data_collator(batch) for batch in batches]
         items = trainer._get_num_items_in_batch(collated, torch.device("cpu"))
         # as the stock Trainer's loop does it
@@ -99,7 +101,7 @@ def test_accumulated_batches_give_the_loss_and_the_gradient_of_one(kind, archite
         gradients.append([p.grad.clone() for p in trainer.model.parameters() if p.grad is not None])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     for one, several in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, several, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(one, several, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["flash_quad", "bert"])

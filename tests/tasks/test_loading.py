@@ -197,6 +197,28 @@ def test_one_value_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ((0, 5e300), "multiply or divide them"),
+        ((0, -1e38), "multiply or divide them"),
+        ((0, 1e-300), "multiply or divide them"),
+        ((1.7e9, 1.7e9 + 1500), r"subtract 1.7e\+09 from them"),
+    ],
+)
+def test_values_that_float32_does_not_tell_apart_are_refused(values, what, tmp_path):
+    rows = [row | {"label": values[number % 2]} for number, row in enumerate(rows_of("regression", 20))]
+    split = load_split(write_rows(tmp_path / "train.json", rows), load_task("stsb"))
+    with pytest.raises(InputError, match=what):
+        check_values(split, load_task("stsb"))
+
+
+@pytest.mark.parametrize("values", [(1990, 2026), (0, 1e30), (0, 1e-30), (-1e6, -1e6 + 100)])
+def test_values_of_any_usual_unit_are_taken(values, tmp_path):
+    rows = [row | {"label": values[number % 2]} for number, row in enumerate(rows_of("regression", 20))]
+    check_values(load_split(write_rows(tmp_path / "train.json", rows), load_task("stsb")), load_task("stsb"))
+
+
+@pytest.mark.parametrize(
     ("kind", "task"),
     [("classification", "tnews"), ("regression", "stsb"), ("choice", "choice"), ("entities", "cluener")],
 )

@@ -148,6 +148,28 @@ def test_an_answer_without_a_place_is_found_at_its_first(start):
     assert example.answers == (Answer("蓝", 1),)
 
 
+@pytest.mark.parametrize("start", [True, "1_0", 1.5, 10**400, [3]])
+def test_a_place_that_is_no_whole_number_spoils_its_row_alone(start):
+    row = {"context": "蓝天", "question": "？", "answers": [{"text": "蓝", "answer_start": start}]}
+    (error,) = examples("reading", row)
+    assert isinstance(error, BadRowError)
+    assert error.reason == "broken_row"
+
+
+@pytest.mark.parametrize("places", [{}, {"answer_start": None}])
+def test_answers_in_columns_may_have_no_places(places):
+    row = {"context": "天蓝", "question": "？", "answers": {"text": ["蓝"]} | places}
+    (example,) = examples("reading", row)
+    assert example.answers == (Answer("蓝", 1),)
+
+
+@pytest.mark.parametrize("mentions", [0, "", False, [], {"蓝": 0}, {"蓝": ""}, {"蓝": False}, {"蓝": [0]}])
+def test_entities_of_another_form_spoil_their_row(mentions):
+    (error,) = examples("cluener", {"text": "天蓝海", "label": {"name": mentions}})
+    assert isinstance(error, BadRowError)
+    assert error.reason == "broken_row"
+
+
 def test_entities_of_an_arrow_table_are_those_that_are_there(tmp_path):
     rows = [
         {"text": "在北京", "label": {"address": {"北京": [[1, 2]]}}},

@@ -178,6 +178,11 @@ class FinetuningArguments(TrainingArguments):
         if self.label_smoothing_factor and (task.kind not in _SMOOTHED_KINDS or self.class_weights != "none"):
             what = f"task {task.name} has none" if task.kind not in _SMOOTHED_KINDS else "these have --class_weights"
             raise InputError(f"--label_smoothing_factor is for classes without weights; {what}")
+        if task.kind == "regression" and (self.bf16_full_eval or self.fp16_full_eval):
+            raise InputError(
+                "--bf16_full_eval and --fp16_full_eval round the values that a model gives; leave them out (--bf16 "
+                "does not round them)"
+            )
         self._save_at_validations()
         self.restore_callback_states_from_checkpoint = True  # how long no score was better, and the time taken
         self.metric_for_best_model = task.metric

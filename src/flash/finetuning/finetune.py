@@ -25,6 +25,7 @@ from flash.packaged import packaged_or_named
 from flash.tasks.loading import answers_beside
 from flash.tasks.metrics import mean_and_spread
 from flash.tasks.submission import submission_name, submission_obstacle, write_predictions, write_submission
+from flash.tasks.task import METRICS as METRICS_OF_KIND
 from flash.tasks.task import packaged_tasks
 from flash.training.folder_lock import holds_nothing, only_process_in
 from flash.training.reporters import make_reporting_callbacks
@@ -203,7 +204,8 @@ def _fingerprints(args: FinetuningArguments, data: TaskData) -> dict[str, str]:
 def _baselines(folder: Path, data: TaskData) -> dict[str, Any]:
     """Compute the baselines, or read what an earlier call found in the same texts."""
     known = folder / BASELINES
-    read = repr((data.problem.task, data.train.examples, data.dev.examples, data.scored_test))
+    task = data.problem.task
+    read = repr((task, METRICS_OF_KIND[task.kind], data.train.examples, data.dev.examples, data.scored_test))
     fingerprint = hashlib.sha256(read.encode(errors="surrogatepass")).hexdigest()
     if known.is_file():
         before = read_json(known, "delete it, and the baselines are computed again")

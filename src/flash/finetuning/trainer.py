@@ -47,8 +47,8 @@ class TaskTrainer(Trainer):
             kwargs["compute_metrics"] = lambda prediction: self._scores(prediction, encoded, order)
         super().__init__(*args, preprocess_logits_for_metrics=self._kept, **kwargs)
         if problem.has_own_loss:
-            # whether the stock Trainer counts the labels of all batches of a step, or divides by the batches
-            self.model_accepts_loss_kwargs = problem.averages_over_labels
+            # so that the stock Trainer counts the labels of all batches of a step
+            self.model_accepts_loss_kwargs = True
 
     def _kept(self, outputs: Any, labels: Any) -> Any:
         return self._problem.reduce_logits(of_head(outputs, self._problem.outputs))
@@ -84,8 +84,7 @@ class TaskTrainer(Trainer):
         outputs = model(**{name: value for name, value in inputs.items() if name not in OWN_INPUTS})
         loss = self._problem.loss(outputs.logits, inputs)
         if num_items_in_batch is None:
-            labels = inputs["labels"]
-            num_items_in_batch = (labels != NOT_SCORED).sum() if self._problem.averages_over_labels else len(labels)
+            num_items_in_batch = (inputs["labels"] != NOT_SCORED).sum()
         loss = loss / torch.as_tensor(num_items_in_batch).clamp(min=1)  # a batch may have nothing that is scored
         return (loss, {"loss": loss, "logits": outputs.logits}) if return_outputs else loss
 

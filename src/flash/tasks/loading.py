@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flash.corpus.records import Reject
 from flash.corpus.rejects import RejectLog
 from flash.errors import InputError
@@ -21,6 +23,8 @@ from flash.tasks.task import Task, packaged_tasks
 # a label column with more classes than this and as many as half the rows holds texts
 _MOST_CLASSES_OF_FEW_ROWS = 50
 _MOST_SHOWN = 5  # classes in a message
+_LARGEST_VALUE = 1e37  # a tenth of what float32 holds
+_MOST_SPREADS_FROM_ZERO = 1e5  # float32 has 7 digits
 
 logger = logging.getLogger(__name__)
 
@@ -133,16 +137,29 @@ def classes_of(split: Split, task: Task) -> tuple[str, ...]:
 
 
 def check_values(split: Split, task: Task) -> None:
-    """Check that there is something to learn in the values of a training file.
+    """Check that there is something to learn in the values of a training file, and that float32 can tell them apart.
 
     Raises:
-        InputError: All are the same.
+        InputError: All are the same, or they are so large, so small or so close to each other that a model cannot give
+            them.
     """
-    values = {answer_of(example) for example in split.examples}
-    if len(values) < 2:
+    values = np.array([answer_of(example) for example in split.examples], dtype=np.float64)
+    if (values == values[0]).all():
         raise InputError(
-            f"{split.path}: all {len(split.examples):,} rows have the value {next(iter(values))}: there is nothing to "
+            f"{split.path}: all {len(split.examples):,} rows have the value {values[0]:g}: there is nothing to "
             "learn; name the column of the values with --label_column"
+        )
+    largest = np.abs(values).max()
+    middle, spread = largest * np.mean(values / largest), largest * np.std(values / largest)  # squares could overflow
+    if largest > _LARGEST_VALUE or spread < 1 / _LARGEST_VALUE:
+        raise InputError(
+            f"{split.path}: column {task.label!r} has values up to {largest:g} with a standard deviation of "
+            f"{spread:g}, which a model's float32 numbers do not hold; multiply or divide them by a power of ten"
+        )
+    if abs(middle) > _MOST_SPREADS_FROM_ZERO * spread:
+        raise InputError(
+            f"{split.path}: column {task.label!r} has values around {middle:g} with a standard deviation of "
+            f"{spread:g}, which a model's float32 numbers do not tell apart; subtract {middle:g} from them"
         )
 
 

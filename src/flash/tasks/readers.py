@@ -64,7 +64,7 @@ def _value_row(task: Task, row: dict[str, Any], number: int, answers: dict[str, 
     label = row.get(task.label)
     value = None
     if label not in (None, ""):
-        if isinstance(label, bool) or (isinstance(label, str) and "_" in label):  # which Python takes for 1 and 1000
+        if _is_number_to_python_alone(label):
             raise BadRowError("no_number", f"{task.label} must be a number, got {_short(label)}")
         try:
             value = float(label)
@@ -102,8 +102,9 @@ def _entity_row(task: Task, row: dict[str, Any], number: int, answers: dict[str,
             found = [
                 (Entity(place[0], place[1] + 1, _named(kind)), mention)
                 for kind, mentions in label.items()
-                for mention, places in (mentions or {}).items()  # Arrow writes None for what a row does not have
-                for place in places or ()
+                # Arrow writes None for what a row does not have
+                for mention, places in ({} if mentions is None else mentions).items()
+                for place in _listed([] if places is None else places)
             ]
         else:
             found = [
@@ -125,6 +126,12 @@ def _entity_row(task: Task, row: dict[str, Any], number: int, answers: dict[str,
         if mention is not None and text[entity.start : entity.end] != mention:
             raise BadRowError("not_in_text", f"{_short(mention)} is not at character {entity.start} of the text")
     yield EntityExample(_id(task, row, number), text, tuple(sorted(entity for entity, _ in found)))
+
+
+def _listed(given: object) -> list[Any]:
+    if not isinstance(given, list):
+        raise TypeError(f"a list was expected, got {given!r}")
+    return given
 
 
 def _named(label: object) -> str:
@@ -166,11 +173,12 @@ def _question(task: Task, row: dict[str, Any], context: str, name: object) -> Re
         elif isinstance(given, dict) and not isinstance(given["text"], list):
             given = [given]
         if isinstance(given, dict):  # the columns of a table: {text: [...], answer_start: [...]}
-            pairs = list(zip(given["text"], given["answer_start"], strict=True))
+            starts = given.get("answer_start")
+            pairs = list(zip(given["text"], [None] * len(given["text"]) if starts is None else starts, strict=True))
         else:
             pairs = [(answer["text"], answer.get("answer_start")) for answer in given]
         found = [Answer(text, _place(start)) for text, start in pairs]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise BadRowError(
             "broken_row", f"{task.label} must be [{{text, answer_start}}], got {_short(given)}"
         ) from error
@@ -192,9 +200,14 @@ def _place(start: object) -> int:
     if start is None or start == "" or _is_no_number(start):
         return -1
     number = float(start)  # type: ignore[arg-type]
-    if not number.is_integer():
+    if not number.is_integer() or _is_number_to_python_alone(start):
         raise ValueError(f"answer_start must be a whole number, got {start!r}")
     return int(number)
+
+
+def _is_number_to_python_alone(given: object) -> bool:
+    """Whether it is one of those that Python takes for a number and people do not: True for 1, "1_0" for 10."""
+    return isinstance(given, bool) or (isinstance(given, str) and "_" in given)
 
 
 def _placed(answer: Answer, context: str) -> Answer:

@@ -75,7 +75,6 @@ class Problem(ABC):
     pipeline: ClassVar[str | None] = None
     outputs: ClassVar[int] = 1  # of the head; what a model puts out behind them is not looked at
     reads_windows: ClassVar[bool] = False  # a long text is read in parts, not cut
-    averages_over_labels: ClassVar[bool] = True  # its loss over all of a step's labels; or else over each batch's
 
     def __init__(self, task: Task, labels: tuple[str, ...] = (), measured: Mapping[str, int] | None = None) -> None:
         self.task = task

@@ -2,7 +2,7 @@
 
 import logging
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -41,6 +41,8 @@ class _Window:
     first: int
     last: int  # the last token of the text, inclusive; before ``first`` where there is none
     offsets: list[tuple[int, int]]
+    start: int  # characters of the stretch, with those that no token is made of where the text begins or ends with them
+    end: int
 
 
 class ReadingProblem(Problem):
@@ -101,7 +103,7 @@ class ReadingProblem(Problem):
                 **settings,
             )
             owners = [some.start + owner for owner in batch.pop("overflow_to_sample_mapping")]
-            found_rows, found_windows = _windows(batch, owners, [0] * len(owners))
+            found_rows, found_windows = _windows(batch, owners, dict.fromkeys(owners, 0), contexts)
             rows += found_rows
             windows += found_windows
         lengths = token_counts(tokenizer, [example.question for example in examples], contexts)
@@ -119,7 +121,7 @@ class ReadingProblem(Problem):
                 ]
                 from_there = [contexts[owner][start:] for owner, start in zip(lost, starts, strict=True)]
                 more = tokenizer([questions[owner] for owner in lost], from_there, **settings)
-                extra_rows, extra_windows = _windows(more, lost, starts)
+                extra_rows, extra_windows = _windows(more, lost, dict(zip(lost, starts, strict=True)))
                 lost = _label(encoded, extra_rows, extra_windows)
                 rows += extra_rows
                 windows += extra_windows
@@ -188,21 +190,28 @@ def _shortened(question: str, tokenizer: PreTrainedTokenizerFast, most: int) -> 
 
 
 def _windows(
-    batch: BatchEncoding, owners: Sequence[int], starts: Sequence[int]
+    batch: BatchEncoding, owners: Sequence[int], starts: Mapping[int, int], contexts: Sequence[str] | None = None
 ) -> tuple[list[dict[str, Any]], list[_Window]]:
     """Take a batch apart into inputs and windows.
 
     Args:
-        owners: Index of each row's example.
-        starts: Character of its text that each row was tokenized from.
+        owners: Index of each row's example; rows of one stand together, in the order of the text.
+        starts: Character of its text that each example was tokenized from.
+        contexts: The texts, where the rows hold all of them.
     """
     offsets = batch.pop("offset_mapping")
     rows = rows_of(batch)
     windows = []
-    for index, (owner, shift, spans) in enumerate(zip(owners, starts, offsets, strict=True)):
+    for index, (owner, spans) in enumerate(zip(owners, offsets, strict=True)):
+        shifted = [(start + starts[owner], end + starts[owner]) for start, end in spans]
         of_context = [place for place, side in enumerate(batch.sequence_ids(index)) if side == 1]
         first, last = (of_context[0], of_context[-1]) if of_context else (1, 0)
-        windows.append(_Window(owner, first, last, [(start + shift, end + shift) for start, end in spans]))
+        window = _Window(owner, first, last, shifted, shifted[first][0], shifted[last][1])
+        if index == 0 or owners[index - 1] != owner:
+            window.start = starts[owner]
+        if contexts is not None and (index + 1 == len(owners) or owners[index + 1] != owner):
+            window.end = len(contexts[owner])
+        windows.append(window)
     return rows, windows
 
 
@@ -245,9 +254,9 @@ def _tokens_of(answer: Answer, window: _Window) -> tuple[int, int] | None:
     if not inside:
         return None
     first, last = inside[0], inside[-1]
-    # in whole: tokens reach to the answer's ends, or others follow there, and what lies between them is no token
-    begins = window.offsets[first][0] <= start or first > window.first
-    ends = window.offsets[last][1] >= end or last < window.last
+    # in whole: the window reaches to the answer's ends, and what lies between them and these tokens is no token
+    begins = window.start <= start or first > window.first
+    ends = window.end >= end or last < window.last
     return (first, last) if begins and ends else None
 
 

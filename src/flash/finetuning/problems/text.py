@@ -9,7 +9,16 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from flash.errors import InputError
-from flash.finetuning.problems.problem import Answers, Encoded, Features, Problem, all_answered, log_softmax, tokenize
+from flash.finetuning.problems.problem import (
+    NOT_SCORED,
+    Answers,
+    Encoded,
+    Features,
+    Problem,
+    all_answered,
+    log_softmax,
+    tokenize,
+)
 from flash.tasks.examples import TextExample
 from flash.tasks.metrics import classification_scores, regression_scores
 
@@ -93,8 +102,6 @@ class RegressionProblem(_TextProblem):
     digits, and years would come in steps of 8.
     """
 
-    averages_over_labels: ClassVar[bool] = False  # the stock Trainer does not count labels of -100, which is a number
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._mean, self._spread = 0.0, 1.0
@@ -136,9 +143,12 @@ class RegressionProblem(_TextProblem):
         return torch.nn.functional.mse_loss(logits.float().reshape(-1), right.float(), reduction="sum")
 
     def target(self, example: TextExample) -> float:
-        """Return the value."""
-        assert example.label is not None
-        return float(example.label)
+        """Return the value, or the next one to -100.
+
+        The stock Trainer would leave -100 out of the number of labels that a loss is averaged over.
+        """
+        value = _value(example)
+        return value if value != NOT_SCORED else float(np.nextafter(np.float32(value), np.float32(0)))
 
     def answers(self, logits: np.ndarray, encoded: Encoded) -> Answers:
         """Return the values."""
@@ -147,12 +157,17 @@ class RegressionProblem(_TextProblem):
 
     def scores(self, predictions: Sequence[float], examples: Sequence[TextExample]) -> dict[str, float]:
         """Return the correlations, and the share of the variance that is explained."""
-        return regression_scores(predictions, [self.target(example) for example in examples])
+        return regression_scores(predictions, [_value(example) for example in examples])
 
     def mistakes(self, logits: np.ndarray, answers: Answers, encoded: Encoded) -> list[float]:
         """Return the squared differences."""
         pairs = zip(answers.predictions, encoded.examples, strict=True)
-        return [(value - self.target(example)) ** 2 for value, example in pairs]
+        return [(value - _value(example)) ** 2 for value, example in pairs]
+
+
+def _value(example: TextExample) -> float:
+    assert example.label is not None
+    return float(example.label)
 
 
 class _FullPrecisionLinear(torch.nn.Linear):
