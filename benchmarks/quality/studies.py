@@ -241,19 +241,26 @@ def decays(records: Records) -> list[Run]:
     ]
 
 
-WARM_UPS: tuple[dict[str, Any], ...] = ({}, {"warmup_steps": STEPS // 5})
-# rates of comparison-3M: the best of each, and the next one where the losses jump there
-WARMED_UP = {"flash-quad": (2e-2,), "transformer": (2e-3, 4e-3), "earlier": (2e-3, 4e-3)}
+WARM_UP = as_pairs({"warmup_steps": STEPS // 5})
+# FLASH-Quad by both optimizers, and those by AdamW, at rates around the best of comparison-3M
+WARMED_UP = {
+    "flash-quad": (2e-2,),
+    "flash-quad-adamw": (4e-3, 8e-3),
+    "transformer": (2e-3, 4e-3),
+    "earlier": (2e-3, 4e-3, 8e-3),
+}
 
 
 def warm_ups(records: Records) -> list[Run]:
-    """Warm up for a fifth of the steps, in place of the 6 % of all studies."""
-    return [
-        Run(contestant, "3M", rate, seed=SEEDS[0], steps=STEPS, training=as_pairs(change))
-        for contestant, rates in WARMED_UP.items()
-        for change in WARM_UPS
-        for rate in rates
-    ]
+    """Warm up for a fifth of the steps, in place of the 6 % of all studies; those by AdamW with two seeds."""
+    first_seed: list[Run] = []
+    others: list[Run] = []
+    for contestant, rates in WARMED_UP.items():
+        first = Run(contestant, "3M", learning_rate=0.0, seed=SEEDS[0], steps=STEPS, training=WARM_UP)
+        first_seed += [replace(first, learning_rate=rate) for rate in rates]
+        if not CONTESTANTS[contestant].muon:
+            others += other_seeds(records, first, rates, SEEDS[1:2])
+    return first_seed + others
 
 
 FOUR_TIMES_AS_LONG = {

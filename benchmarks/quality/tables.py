@@ -1,6 +1,7 @@
 """Tables of docs/quality.md."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from statistics import mean
 
 from by_document import difference
@@ -162,6 +163,23 @@ def documents_table(records: Records, study: str) -> str:
     return markdown_table(["compared with", "validation text", "test text", "seeds"], rows)
 
 
+def warm_up_table(records: Records) -> str:
+    """Give the losses, a seed each, with the warm-up of all studies and with the longer one."""
+    rates: dict[Run, list[Run]] = {}
+    for run in STUDIES["warm-up-3M"](records):
+        rates.setdefault(replace(run, seed=0), []).append(run)
+    rows = []
+    for first, runs in rates.items():
+        usual, longer = (
+            ", ".join(f"{records[run]['loss']:.3f}" for run in found if run in records)
+            for found in ([replace(run, training=()) for run in runs], runs)
+        )
+        if longer:
+            name = first.contestant
+            rows.append([CONTESTANTS[name].title, optimizer(name), f"{first.learning_rate:g}", usual, longer])
+    return markdown_table(["model", "optimizer", "rate", "6 % warm-up", "20 % warm-up"], rows)
+
+
 def optimizer(contestant: str) -> str:
     """Name what the contestant is trained by."""
     return "Muon" if CONTESTANTS[contestant].muon else "AdamW"
@@ -199,7 +217,7 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "documents-3M": _of("comparison-3M", documents_table),
     "longer-3M": _of("longer-3M", comparison_table),
     "decay-3M": _of("decay-3M", variants_of),
-    "warm-up-3M": _of("warm-up-3M", variants_of),
+    "warm-up-3M": warm_up_table,
     "confirmation-11M": _of("confirmation-11M", comparison_table),
     "rates-11M": _of("confirmation-11M", sweep_table),
     "confirmation-23M": _of("confirmation-23M", comparison_table),
