@@ -23,7 +23,7 @@ from flash.tasks.task import Task, packaged_tasks
 # a label column with more classes than this and as many as half the rows holds texts
 _MOST_CLASSES_OF_FEW_ROWS = 50
 _MOST_SHOWN = 5  # classes in a message
-_LARGEST_VALUE = 1e37  # a tenth of what float32 holds
+_LARGEST_VALUE = 1e37  # float32 ends at 3e38, and its full precision at 1e-38
 _MOST_SPREADS_FROM_ZERO = 1e5  # float32 has 7 digits
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def check_values(split: Split, task: Task) -> None:
     values = np.array([answer_of(example) for example in split.examples], dtype=np.float64)
     if (values == values[0]).all():
         raise InputError(
-            f"{split.path}: all {len(split.examples):,} rows have the value {values[0]:g}: there is nothing to "
+            f"{split.path}: all {len(split.examples):,} rows have the value {values[0]}: there is nothing to "
             "learn; name the column of the values with --label_column"
         )
     largest = np.abs(values).max()
